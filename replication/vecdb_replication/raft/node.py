@@ -1,0 +1,296 @@
+"""RawNode: the core as its host sees it."""
+
+from collections.abc import Iterable
+
+from .changes import ConfChange, to_entry
+from .config import Config
+from .errors import LocalMessageError, RaftFatal, UnknownPeerError
+from .membership import apply_conf_change
+from .messages import (
+    APPEND_THREAD,
+    APPLY_THREAD,
+    EMPTY_HARD_STATE,
+    LOCAL_TYPES,
+    RESPONSE_TYPES,
+    THREADS,
+    ConfState,
+    Entry,
+    HardState,
+    Message,
+    MessageType,
+    Ready,
+    Role,
+    Snapshot,
+    SoftState,
+)
+from .sizes import entries_size
+from .state import Raft
+from .status import Status
+from .step import step, tick
+
+
+class RawNode:
+    """One replica's consensus: inputs go in by the methods, work comes out by `ready`.
+
+    Not thread-safe, never blocks, knows no clock. The package's docstring is the contract. Any
+    method may raise RaftFatal; the node must not be used afterwards.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._raft = Raft(config)
+        self._async = config.async_storage_writes
+        self._soft_state = self._raft.soft_state()
+        self._hard_state = self._raft.hard_state()
+        self._steps_on_advance: list[Message] = []
+
+    # What goes in
+
+    def tick(self) -> None:
+        """One unit of time has passed."""
+        tick(self._raft)
+
+    def campaign(self) -> None:
+        """Stand for election now, if this node may."""
+        step(self._raft, Message(MessageType.HUP))
+
+    def propose(self, data: bytes) -> None:
+        """Propose one normal entry. Raises ProposalDroppedError where it is not taken or passed on."""
+        self.propose_batch((data,))
+
+    def propose_batch(self, batch: Iterable[bytes]) -> None:
+        """Propose several normal entries at once: all are taken, in this order, or none.
+
+        Raises ProposalDroppedError where they are not.
+        """
+        self._propose(tuple(Entry(data=data) for data in batch))
+
+    def propose_conf_change(self, change: ConfChange) -> None:
+        """Propose a change of membership.
+
+        One that must not be now is replaced by an empty normal entry; that is not an error.
+        Raises ProposalDroppedError where not even that is taken, ValueError for an invalid v1 change.
+        """
+        self._propose((to_entry(change),))
+
+    def _propose(self, entries: tuple[Entry, ...]) -> None:
+        step(self._raft, Message(MessageType.PROP, from_=self._raft.id, entries=entries))
+
+    def apply_conf_change(self, change: ConfChange) -> ConfState:
+        """Apply a committed change of membership; call it for each, before `advance`.
+
+        Gives the membership from now on, to be stored with the applied index.
+        """
+        return apply_conf_change(self._raft, change)
+
+    def step(self, message: Message) -> None:
+        """Take in a message from a peer or a storage thread.
+
+        Raises LocalMessageError for one that only the node itself may send, UnknownPeerError for a
+        response of somebody who is no member, ProposalDroppedError for a proposal that is not taken.
+        """
+        if message.from_ not in THREADS:
+            if message.type in LOCAL_TYPES:
+                raise LocalMessageError(f"a {message.type.value} came from {message.from_}")
+            if message.type in RESPONSE_TYPES and message.from_ not in self._raft.tracker.progress:
+                raise UnknownPeerError(
+                    f"a {message.type.value} came from {message.from_}, which is no member"
+                )
+        step(self._raft, message)
+
+    def transfer_leader(self, to: int) -> None:
+        """Ask for leadership to be handed to `to`."""
+        step(self._raft, Message(MessageType.TRANSFER_LEADER, from_=to))
+
+    def forget_leader(self) -> None:
+        """As a follower, drop the leader, so that pre-votes are granted before a timeout."""
+        step(self._raft, Message(MessageType.FORGET_LEADER))
+
+    def report_unreachable(self, peer: int) -> None:
+        """Something sent to `peer` was probably lost."""
+        step(self._raft, Message(MessageType.UNREACHABLE, from_=peer))
+
+    def report_snapshot(self, peer: int, *, failed: bool) -> None:
+        """The snapshot that was sent to `peer` arrived, or did not."""
+        step(self._raft, Message(MessageType.SNAP_STATUS, from_=peer, reject=failed))
+
+    def read_index(self, context: bytes) -> None:
+        """Ask from which index on a read would be linearizable.
+
+        The answer comes in a later Ready's `read_states`, with the context, or never (no leader, or
+        it changed): use a context of its own for each read and ask again after a while.
+        """
+        step(self._raft, Message(MessageType.READ_INDEX, entries=(Entry(data=context),)))
+
+    def set_randomized_election_timeout(self, ticks: int) -> None:
+        """Replace the timeout that was drawn, until the next one is."""
+        self._raft.randomized_election_timeout = ticks
+
+    # What comes out
+
+    def has_ready(self) -> bool:
+        """Whether `ready` would hand out anything."""
+        raft = self._raft
+        unstable = raft.log.unstable
+        return bool(
+            raft.messages
+            or raft.messages_after_append
+            or unstable.next_entries()
+            or unstable.next_snapshot()
+            or raft.read_states
+            or raft.log.has_next_committed(not self._async)
+            or raft.hard_state() not in (EMPTY_HARD_STATE, self._hard_state)
+            or raft.soft_state() != self._soft_state
+        )
+
+    def ready(self) -> Ready:
+        """Hand out all there is to do, once: nothing of it comes again.
+
+        Call `advance` when it is done, before the next `ready`; with asynchronous storage writes,
+        the messages to the storage threads take the place of both.
+        """
+        raft = self._raft
+        unstable = raft.log.unstable
+        soft_state, hard_state, before = raft.soft_state(), raft.hard_state(), self._hard_state
+        entries = tuple(unstable.next_entries())
+        committed = tuple(raft.log.next_committed(not self._async))
+        changed = hard_state if hard_state != before else None
+        snapshot = unstable.next_snapshot()
+        ready = Ready(
+            soft_state if soft_state != self._soft_state else None,
+            changed,
+            tuple(raft.read_states),
+            entries,
+            snapshot,
+            committed,
+            self._outgoing(changed, entries, snapshot, committed),
+            bool(entries) or hard_state.term != before.term or hard_state.vote != before.vote,
+        )
+        self._accept(soft_state, hard_state, committed)
+        return ready
+
+    def _outgoing(
+        self,
+        hard_state: HardState | None,
+        entries: tuple[Entry, ...],
+        snapshot: Snapshot | None,
+        committed: tuple[Entry, ...],
+    ) -> tuple[Message, ...]:
+        """The messages to hand out, those to the storage threads included; notes what `advance` owes."""
+        raft = self._raft
+        deferred = raft.messages_after_append
+        stored = []
+        # Also while earlier entries are still being written: their own answer may have been dropped
+        # because of a change of term, and then this one takes its place.
+        if raft.log.unstable.entries or snapshot:
+            stored.append(self._stored(snapshot))
+        applied = [Message(MessageType.STORAGE_APPLY_RESP, raft.id, APPLY_THREAD, entries=committed)] * bool(
+            committed
+        )
+        if not self._async:
+            if self._steps_on_advance:
+                raise RaftFatal("a Ready was taken before the last one was advanced")
+            self._steps_on_advance = [m for m in deferred if m.to == raft.id] + stored + applied
+            return (*raft.messages, *(m for m in deferred if m.to != raft.id))
+        out = list(raft.messages)
+        if entries or hard_state or snapshot or deferred:
+            kept = hard_state or EMPTY_HARD_STATE
+            out.append(
+                Message(
+                    MessageType.STORAGE_APPEND,
+                    APPEND_THREAD,
+                    raft.id,
+                    term=kept.term,
+                    vote=kept.vote,
+                    commit=kept.commit,
+                    entries=entries,
+                    snapshot=snapshot,
+                    responses=(*deferred, *stored),
+                )
+            )
+        if committed:
+            out.append(
+                Message(
+                    MessageType.STORAGE_APPLY,
+                    APPLY_THREAD,
+                    raft.id,
+                    entries=committed,
+                    responses=tuple(applied),
+                )
+            )
+        return tuple(out)
+
+    def _stored(self, snapshot: Snapshot | None) -> Message:
+        """What to step once all that is unstable now is stored.
+
+        It names the end of the log as of now, under the current term. Should the term change before
+        it comes back, the entries may have been replaced by others that are not stored yet, and
+        replaced back: an answer from an older term therefore makes no entries stable.
+        """
+        log = self._raft.log
+        any_entries = bool(log.unstable.entries)
+        return Message(
+            MessageType.STORAGE_APPEND_RESP,
+            self._raft.id,
+            APPEND_THREAD,
+            term=self._raft.term,
+            index=log.last_index() if any_entries else 0,
+            log_term=log.last_term() if any_entries else 0,
+            snapshot=snapshot,
+        )
+
+    def _accept(self, soft_state: SoftState, hard_state: HardState, committed: tuple[Entry, ...]) -> None:
+        raft = self._raft
+        self._soft_state, self._hard_state = soft_state, hard_state
+        raft.read_states = []
+        raft.messages = []
+        raft.messages_after_append = []
+        raft.log.unstable.accept()
+        if committed:
+            raft.log.accept_applying(committed[-1].index, entries_size(committed), not self._async)
+
+    def advance(self) -> None:
+        """The last Ready is done: stored as far as it had to be, and its committed entries applied.
+
+        Raises RaftFatal with asynchronous storage writes, where the threads' responses say so.
+        """
+        if self._async:
+            raise RaftFatal("with asynchronous storage writes there is no advance")
+        steps, self._steps_on_advance = self._steps_on_advance, []
+        for message in steps:
+            step(self._raft, message)
+
+    # How it stands
+
+    def status(self) -> Status:
+        """Everything worth showing."""
+        return Status.of(self._raft)
+
+    @property
+    def id(self) -> int:
+        """This replica's id."""
+        return self._raft.id
+
+    @property
+    def term(self) -> int:
+        """The current term."""
+        return self._raft.term
+
+    @property
+    def lead(self) -> int:
+        """The leader's id, NO_NODE while none is known."""
+        return self._raft.lead
+
+    @property
+    def role(self) -> Role:
+        """What this replica takes itself for."""
+        return self._raft.role
+
+    @property
+    def committed(self) -> int:
+        """The commit index."""
+        return self._raft.log.committed
+
+    @property
+    def applied(self) -> int:
+        """The highest index reported as applied."""
+        return self._raft.log.applied
