@@ -156,7 +156,8 @@ class Not:
     clause: Filter
 
 
-Leaf: TypeAlias = Eq | Ne | In | AnyOf | AllOf | Range | Exists | IsNull | Prefix | GeoRadius | GeoBox
+Positive: TypeAlias = Eq | In | AnyOf | AllOf | Range | Exists | IsNull | Prefix | GeoRadius | GeoBox
+Leaf: TypeAlias = Positive | Ne
 Filter: TypeAlias = Leaf | And | Or | Not
 LEAVES: Final = (Eq, Ne, In, AnyOf, AllOf, Range, Exists, IsNull, Prefix, GeoRadius, GeoBox)
 

@@ -20,6 +20,7 @@ from vecdb_index.filters.ast import (
     IsNull,
     Leaf,
     Ne,
+    Positive,
     Prefix,
     Range,
 )
@@ -145,8 +146,8 @@ class FieldIndex:
         with self._lock:
             return BitMap().union(*(self._strays[kind] for kind in kinds if kind in self._strays)) & universe
 
-    def count(self, leaf: Leaf) -> tuple[int, int]:
-        """Cheap bounds of how many documents satisfy a clause (not ``Ne``), dead ones included."""
+    def count(self, leaf: Positive) -> tuple[int, int]:
+        """Cheap bounds of how many documents satisfy a clause, dead ones included."""
         match leaf:
             case Eq(_, value):
                 # One value is at most once in a document, so entries are documents.
@@ -165,7 +166,8 @@ class FieldIndex:
             case IsNull():
                 nulls = self._stray_count({Kind.NULL})
                 return nulls, nulls
-        return 0, self._stray_count({Kind.MAP})
+            case GeoRadius() | GeoBox():
+                return 0, self._stray_count({Kind.MAP})
 
     def _counts(self, values: tuple[Any, ...], *, distinct: bool) -> tuple[int, int]:
         wanted = keys_of(values)

@@ -18,7 +18,7 @@ from vecdb_index.filters.values import decode_payload
 
 DOCNO_LIMIT: Final = 2**32
 
-_REAP_AT_LEAST: Final = 8192
+REAP_AT_LEAST: Final = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +69,11 @@ class FieldIndexes:
     - the connections see the same database, with the tables of ``table.SCHEMA``, and return TEXT as str.
 
     ``evaluate`` and ``estimate`` may then run on any thread at any time.
+
+    Erased documents leave the memory in lots of ``reap_at_least`` or an eighth of the largest field.
     """
 
-    def __init__(self, specs: Iterable[FieldSpec] = ()) -> None:
+    def __init__(self, specs: Iterable[FieldSpec] = (), *, reap_at_least: int = REAP_AT_LEAST) -> None:
         self._fields: dict[str, _Field] = {
             spec.name: _Field(spec) for spec in specs
         }  # replaced, never changed
@@ -82,6 +84,7 @@ class FieldIndexes:
         # taken before a document died may still be evaluated after, so the dead stay for one more generation.
         self._dead = BitMap()
         self._dying = BitMap()
+        self._reap_at_least = reap_at_least
 
     @property
     def specs(self) -> tuple[FieldSpec, ...]:
@@ -201,7 +204,7 @@ class FieldIndexes:
             return
         self._dying.update(docnos)
         largest = max((len(item.index) for item in held if item.index is not None), default=0)
-        if len(self._dying) < max(_REAP_AT_LEAST, largest // 8):
+        if len(self._dying) < max(self._reap_at_least, largest // 8):
             return
         if self._dead:
             for item in held:

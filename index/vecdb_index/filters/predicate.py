@@ -21,10 +21,10 @@ from vecdb_index.filters.ast import (
     GeoRadius,
     In,
     IsNull,
-    Leaf,
     Ne,
     Not,
     Or,
+    Positive,
     Prefix,
     Range,
 )
@@ -56,8 +56,7 @@ def compile(where: Filter) -> Predicate:  # noqa: A001 - the word of the trade, 
             negated = compile(clause)
             return lambda payload, author=None: not negated(payload, author)
         case Ne(field, value):
-            equal = _on_field(field, _any_key((value,)))
-            return lambda payload, author=None: not equal(payload, author)
+            return compile(Not(Eq(field, value)))
         case _:
             return _on_field(where.field, _leaf_test(where))
 
@@ -73,7 +72,7 @@ def _on_field(field: str, test: _Test) -> Predicate:
     return holds
 
 
-def _leaf_test(leaf: Leaf) -> _Test:
+def _leaf_test(leaf: Positive) -> _Test:
     match leaf:
         case Eq(_, value):
             return _any_key((value,))
@@ -96,7 +95,6 @@ def _leaf_test(leaf: Leaf) -> _Test:
             return _any_point(lambda y, x: distance(lat, lon, y, x) <= metres)
         case GeoBox(_, south, west, north, east):
             return _any_point(lambda y, x: in_box(y, x, south, west, north, east))
-    raise TypeError(f"{type(leaf).__name__} is no filter clause")
 
 
 def _any_key(literals: Any) -> _Test:
