@@ -17,7 +17,7 @@ from vecdb.config.errors import ConfigError
 from vecdb.config.settings import Settings
 
 #: Variables that the command line reads as a client, not as a node.
-CLIENT_VARIABLES = frozenset({"VECDB_ADDR", "VECDB_TLS_CA", "VECDB_TIMEOUT", "VECDB_CONFIG"})
+CLIENT_VARIABLES = frozenset({"VECDB_ADDR", "VECDB_TLS_CA", "VECDB_TIMEOUT", "VECDB_CONFIG", "VECDB_DEBUG"})
 
 # Kubernetes sets these in every container beside a Service named "vecdb"
 # (VECDB_SERVICE_HOST, VECDB_PORT_7700_TCP...). They say nothing to us, and

@@ -128,7 +128,7 @@ class EngineSettings(BaseModel):
 
 
 def _default_models() -> list[dict[str, Any]]:
-    return [{"name": "wordllama-256", "provider": "wordllama"}]
+    return [{"name": "wordllama-256", "kind": "wordllama"}]
 
 
 class Settings(BaseSettings):
