@@ -96,7 +96,7 @@ def chunk(
     options = ChunkOptions(target_tokens, max_tokens, overlap_sentences)
     count = count_tokens or estimate_tokens
     parts = list(_parts(text, options, count, [section.start for section in sections]))
-    chunks = []
+    chunks: list[Chunk] = []
     for first, last in _pack(parts, options):
         # Counters of real tokenizers are not exactly additive: the whole is counted once more, and what
         # does not fit after all is cut like a long sentence.

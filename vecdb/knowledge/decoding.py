@@ -50,7 +50,8 @@ def decode(name: str, data: bytes, declared: str | None = None) -> tuple[str, tu
     """
     mark = byte_order_mark(data)
     if mark is not None:
-        text, notes = _strict(name, data[len(mark[0]) :], mark[1]), ()
+        text = _strict(name, data[len(mark[0]) :], mark[1])
+        notes: tuple[str, ...] = ()
     else:
         text, notes = _guess(name, data, declared)
     found = _BINARY.findall(text)

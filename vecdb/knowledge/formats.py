@@ -75,7 +75,7 @@ def parse(
 ) -> list[SourceText]:
     """Read the texts of a file, in this process.
 
-    HTML and PDF that others wrote belong in `vecdb.knowledge.sandbox` instead, which calls this in a child process.
+    HTML and PDF that others wrote belong in `vecdb.knowledge.sandbox`, which calls this in a child process.
 
     Args:
         name: becomes the name of the source, or "name#id" those of its records.

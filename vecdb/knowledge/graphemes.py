@@ -38,8 +38,8 @@ def _hangul_joins(left: str, right: str) -> bool:
         return right <= "\u11a7"
     syllable = "\uac00" <= left <= "\ud7a3"
     if "\u1160" <= left <= "\u11a7" or (syllable and (ord(left) - 0xAC00) % 28 == 0):
-        return "\u1160" <= right
-    return ("\u11a8" <= left <= "\u11ff" or syllable) and "\u11a8" <= right
+        return right >= "\u1160"
+    return ("\u11a8" <= left <= "\u11ff" or syllable) and right >= "\u11a8"
 
 
 def _joined(text: str, at: int) -> bool:

@@ -13,17 +13,10 @@ from vecdb.knowledge.outline import sections_of
 from vecdb.knowledge.source import Format, Limits, SourceText
 
 _DROPPED = frozenset(
-    """
-    script style nav template noscript head svg canvas iframe object embed audio video map button select
-    input textarea datalist dialog
-    """.split()
+    ["script", "style", "nav", "template", "noscript", "head", "svg", "canvas", "iframe", "object", "embed", "audio", "video", "map", "button", "select", "input", "textarea", "datalist", "dialog"]
 )
 _BLOCKS = frozenset(
-    """
-    address article aside blockquote body caption center dd details div dl dt fieldset figcaption figure
-    footer form h1 h2 h3 h4 h5 h6 header hr html legend li main menu ol p pre section summary table tbody
-    tfoot thead tr ul
-    """.split()
+    ["address", "article", "aside", "body", "caption", "center", "dd", "details", "div", "dt", "fieldset", "figcaption", "footer", "form", "header", "hr", "html", "legend", "li", "main", "menu", "section", "summary", "tbody", "tfoot", "thead", "tr"]
 )
 _SPACED = frozenset(
     {"p", "pre", "h1", "h2", "h3", "h4", "h5", "h6", "table", "ul", "ol", "dl", "blockquote", "figure"}

@@ -9,7 +9,8 @@ from vecdb.knowledge.chunking import Section
 from vecdb.knowledge.sentences import code_spans
 
 _HEADING = re.compile(
-    r"^ {0,3}(?P<marks>#{1,6})[ \t]+(?P<atx>[^\n]*)$|^ {0,3}(?P<setext>[^\s>#|+*-][^\n]*)\n {0,3}(?P<under>=+|-{2,})[ \t]*\r?$",
+    r"^ {0,3}(?P<marks>#{1,6})[ \t]+(?P<atx>[^\n]*)$"
+    r"|^ {0,3}(?P<setext>[^\s>#|+*-][^\n]*)\n {0,3}(?P<under>=+|-{2,})[ \t]*\r?$",
     re.MULTILINE,
 )
 _CLOSING_MARKS = re.compile(r"[ \t]+#+[ \t\r]*$")

@@ -150,10 +150,8 @@ def parse_table(name: str, data: bytes, limits: Limits, media: Format) -> list[S
             raise SourceError(name, f"the id {identifier!r} is empty or occurs twice", where)
         seen.add(identifier)
         cells = [at for at in range(len(row)) if at != key and row[at].strip()]
-        if text_at is not None:
-            text = row[text_at]
-        else:
-            text = "\n".join(f"{header[at]}: {row[at]}" for at in cells)
+        joined = "\n".join(f"{header[at]}: {row[at]}" for at in cells)
+        text = joined if text_at is None else row[text_at]
         title = row[title_at] if title_at is not None else ""
         metadata = {header[at]: numeric[at](row[at]) for at in cells if at not in (text_at, title_at)}
         if text.strip():

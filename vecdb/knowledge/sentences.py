@@ -179,7 +179,7 @@ def _enumerates(text: str, at: int, line: int) -> bool:
 
 
 def _period_ends(text: str, at: int, resume: int, line: int) -> bool:
-    """Whether the single period at `at`, followed by white space and no lower-case letter, ends a sentence."""
+    """Whether the one period at `at`, with white space and no small letter after it, ends a sentence."""
     before = _WORD_BEFORE.search(text[max(line, at - _LOOK_BEHIND) : at])
     word = before[0] if before else ""
     follows = _NEXT_WORD.match(text, resume)
@@ -191,7 +191,7 @@ def _period_ends(text: str, at: int, resume: int, line: int) -> bool:
         return False
     if lower in NUMBERED:
         # "No. 5", "Fig. (a)", "Eq. A", but "I said no. Then ..."
-        return not (text[resume].isdigit() or text[resume] in "([" or len(after) == 1 and after != "I")
+        return not (text[resume].isdigit() or text[resume] in "([" or (len(after) == 1 and after != "I"))
     if word.isdigit():
         return not (len(word) <= 2 and after.lower() in MONTHS)
     if lower in ENDING or "." in word or (len(word) == 1 and word.isupper()):

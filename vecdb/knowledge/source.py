@@ -80,8 +80,8 @@ class SourceText:
         sections: headings, in order of their offsets.
         pages: offset at which each page of a PDF begins; empty for other formats.
         notes: what was odd about the file but could be read all the same. Not part of the hash.
-        content_hash: SHA-256, in hexadecimal, over all the above but `source` and `notes`, and over the versions
-            of parser and chunker. The same hash means the same chunks.
+        content_hash: SHA-256, in hexadecimal, over all the above but `source` and `notes`, and over
+            the versions of parser and chunker. The same hash means the same chunks.
 
     """
 
