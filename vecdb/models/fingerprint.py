@@ -26,6 +26,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from vecdb.models.errors import EmbeddingError, ModelLoadError
+
 #: Same model: cosine of every probe above this. Float32 on two processors
 #: agrees to 1e-6, half precision to 1e-5; neighbouring releases of a model are
 #: below 0.99.
@@ -74,8 +76,14 @@ class Fingerprint:
 
     @classmethod
     def take(cls, digest: str, model: _Embeds) -> "Fingerprint":
-        """The fingerprint of a model that runs here; raises what embedding raises."""
-        rows = np.vstack([model.embed_passages(_PROBE_PASSAGES), model.embed_queries(_PROBE_QUERIES)])
+        """The fingerprint of a model that runs here.
+
+        Raises ModelLoadError where the model refuses the probe texts.
+        """
+        try:
+            rows = np.vstack([model.embed_passages(_PROBE_PASSAGES), model.embed_queries(_PROBE_QUERIES)])
+        except EmbeddingError as error:
+            raise ModelLoadError(f"the model cannot embed the probe texts: {error}") from error
         unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
         return cls(digest, rows.shape[1], unit.astype("<f2").tobytes())
 

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from vecdb.models.base import Vectors, finished, require_text
 from vecdb.models.config import OnnxConfig
-from vecdb.models.errors import ModelLoadError, ModelUnavailable
+from vecdb.models.errors import EmbeddingError, ModelLoadError
 from vecdb.models.fingerprint import Fingerprint, digest_of
 from vecdb.models.onnx_folder import OnnxFolder, read_folder
 
@@ -68,7 +68,10 @@ class OnnxEmbedder:
         require_text(texts)
         if not texts:
             return np.empty((0, self.dim), dtype=np.float32)
-        encoded = self._tokenizer.encode_batch_fast([prefix + text for text in texts])
+        try:
+            encoded = self._tokenizer.encode_batch_fast([prefix + text for text in texts])
+        except Exception as error:  # tokenizers raises Exception itself
+            raise EmbeddingError(f"the tokenizer of {self.name!r} fails: {_first_line(error)}") from error
         # Without special tokens a text of unknown words has no token at all,
         # and most graphs fail on a sequence of length 0. Its row stays zero.
         known = sorted((i for i in range(len(encoded)) if encoded[i].ids), key=lambda i: len(encoded[i].ids))
@@ -108,14 +111,14 @@ class OnnxEmbedder:
         try:
             (output,) = self._session.run([self._output], feed)
         except Exception as error:  # onnxruntime's exceptions share no other base
-            raise ModelUnavailable(f"the model {self.name!r} fails: {_first_line(error)}") from error
+            raise EmbeddingError(f"the model {self.name!r} fails: {_first_line(error)}") from error
         return self._pooled(np.asarray(output), columns["attention_mask"])
 
     def _pooled(self, output: npt.NDArray[Any], mask: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         if output.ndim == 2 and len(output) == len(mask):
             return output.astype(np.float32, copy=False)
         if output.ndim != 3 or output.shape[:2] != mask.shape:
-            raise ModelUnavailable(f"the model {self.name!r} returns shape {output.shape} for {mask.shape}")
+            raise ModelLoadError(f"the model {self.name!r} returns shape {output.shape} for {mask.shape}")
         tokens: npt.NDArray[np.float32] = output.astype(np.float32, copy=False)
         match self._folder.pooling:
             case "cls":

@@ -39,7 +39,7 @@ class OpenAIEmbedder:
 
     Raises ModelUnavailable where the endpoint does not answer, or with another
     dimension than the configuration insists on; ModelLoadError where the key
-    is missing.
+    is missing or the endpoint refuses the probe texts.
     """
 
     def __init__(self, config: OpenAIConfig, environ: Mapping[str, str] | None = None) -> None:

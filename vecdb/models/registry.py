@@ -63,8 +63,8 @@ class ModelRegistry:
     def get(self, name: str) -> Embedder:
         """The loaded model; blocks while it loads.
 
-        Raises UnknownModel, ModelLoadError, and what embedding the probe
-        texts raises (ModelUnavailable, where an endpoint does not answer).
+        Raises UnknownModel, ModelLoadError, and ModelUnavailable where an
+        endpoint does not answer.
         """
         config = self.config(name)
         with self._lock:
