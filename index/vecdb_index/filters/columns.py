@@ -2,7 +2,8 @@
 
 A column only grows: a document number is never used twice and its values never change, so adding a document
 cannot make an answer about older ones wrong. Readers therefore need no snapshot of the column: they intersect
-what it answers with the documents of their own view. Dead documents are garbage until ``without`` drops them.
+what it answers with the documents of their own view. Dead documents are garbage until ``without`` drops
+them; a reader with an older view then misses them here, as it would miss them when fetching them.
 
 Costs, for n entries, m distinct values and r results:
 
@@ -29,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 from pyroaring import BitMap
 
-from vecdb_index.filters.fields import INT64_MAX, INT64_MIN, FieldType, stored_key
+from vecdb_index.filters.fields import INT64_MAX, INT64_MIN, STORED, FieldType
 from vecdb_index.filters.values import Interval
 
 BLOCK: Final = 8192
@@ -40,7 +41,7 @@ assert array("I").itemsize == 4, "BitMap takes docnos as 32-bit C unsigned ints"
 
 
 class Column(Protocol):
-    """What a field index asks of a column. Values are as ``stored_key`` gives them."""
+    """What a field index asks of a column. Values are as ``STORED`` gives them."""
 
     def add(self, pairs: Sequence[Pair]) -> None:
         """Add (docno, value) pairs, a value at most once a document. One writer at a time."""
@@ -197,8 +198,8 @@ class SortedColumn:
         return sum(stop - start for _, start, stop in self._spans(interval))
 
     def _wanted(self, keys: Iterable[Any]) -> npt.NDArray[Any]:
-        stored = (stored_key(self._type, key) for key in keys)
-        return np.array(sorted(key for key in stored if key is not None), dtype=self._dtype)
+        stored = [key for key in map(STORED[self._type], keys) if key is not None]
+        return np.sort(np.array(stored, dtype=self._dtype))
 
     def _spans(self, interval: Interval) -> list[tuple[_Run, int, int]]:
         ends = (_double_ends if self._float else _int64_ends)(interval)

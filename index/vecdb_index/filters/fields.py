@@ -8,7 +8,7 @@ documents that have a string or a map there.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
@@ -92,24 +92,10 @@ def rows_of(spec: FieldSpec, payload: Mapping[str, Any], author: str | None) -> 
 def _row(type_: FieldType, value: Any) -> Row:
     kind, key = key_of(value)
     if OWN_KIND.get(type_) is kind:
-        stored = stored_key(type_, key)
+        stored = STORED[type_](key)
         if stored is not None:
             return INDEXED, stored
     return int(kind), 0
-
-
-def stored_key(type_: FieldType, key: Any) -> Any:
-    """A key of the field's own kind as its column stores it, equal in value; None when it cannot."""
-    match type_:
-        case FieldType.INT:
-            return _as_int64(key)
-        case FieldType.DATETIME:
-            return key if INT64_MIN <= key <= INT64_MAX else None
-        case FieldType.FLOAT:
-            return _as_double(key)
-        case FieldType.KEYWORD:
-            return key if len(key) <= MAX_KEYWORD else None
-    return key
 
 
 def _as_int64(key: int | float) -> int | None:
@@ -126,3 +112,13 @@ def _as_double(key: int | float) -> float | None:
     except OverflowError:
         return None
     return number if number == key else None
+
+
+STORED: Final[Mapping[FieldType, Callable[[Any], Any]]] = {
+    FieldType.KEYWORD: lambda key: key if len(key) <= MAX_KEYWORD else None,
+    FieldType.INT: _as_int64,
+    FieldType.FLOAT: _as_double,
+    FieldType.BOOL: lambda key: key,
+    FieldType.DATETIME: _as_int64,
+}
+"""A key of the field's own kind as its column stores it, equal in value; None when it cannot."""

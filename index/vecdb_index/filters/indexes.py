@@ -80,10 +80,11 @@ class FieldIndexes:
         self._lock = threading.Lock()  # over publishing against the end of a load
         self._epoch = 0
         self._staged: _Staged | None = None
-        # Erased since a field was loaded: in the generation before the last reap, and since. A view that was
-        # taken before a document died may still be evaluated after, so the dead stay for one more generation.
+        # Documents that are erased but still in memory: those being dropped from the fields that remain in
+        # ``_reaping``, and those that died since.
+        self._buried = BitMap()
+        self._reaping: list[_Field] = []
         self._dead = BitMap()
-        self._dying = BitMap()
         self._reap_at_least = reap_at_least
 
     @property
@@ -197,20 +198,23 @@ class FieldIndexes:
         staged.rows.setdefault(name, []).extend(rows)
 
     def _bury(self, docnos: list[int]) -> None:
-        """Note dead documents; drop an older generation of them once there are many."""
-        held = [item for item in self._fields.values() if item.index is not None]
-        if not held and all(item.missed is None for item in self._fields.values()):
-            self._dead, self._dying = BitMap(), BitMap()  # whatever is loaded later comes without them
+        """Note dead documents; once there are many, drop them, from one field a commit: none takes long."""
+        if self._reaping:
+            item = self._reaping.pop()
+            if item.index is not None:
+                item.index = item.index.without(self._buried)
+            if not self._reaping:
+                self._buried = BitMap()
+        items = self._fields.values()
+        if all(item.index is None and item.missed is None for item in items):
+            self._dead = BitMap()  # whatever is loaded later comes without them
             return
-        self._dying.update(docnos)
-        largest = max((len(item.index) for item in held if item.index is not None), default=0)
-        if len(self._dying) < max(self._reap_at_least, largest // 8):
-            return
-        if self._dead:
-            for item in held:
-                assert item.index is not None
-                item.index = item.index.without(self._dead)
-        self._dead, self._dying = self._dying, BitMap()
+        self._dead.update(docnos)
+        held = [(item, item.index) for item in items if item.index is not None]
+        largest = max((len(index) for _, index in held), default=0)
+        if not self._reaping and len(self._dead) >= max(self._reap_at_least, largest // 8):
+            self._buried, self._reaping = self._dead, [item for item, _ in held]
+            self._dead = BitMap()
 
     # --- loading -------------------------------------------------------------------------------------------
 
@@ -282,7 +286,7 @@ class FieldIndexes:
         loaded = {name: item.index for name, item in fields.items() if item.index is not None}
         if not any(leaf.field in loaded for leaf in leaves(where)):
             return None
-        return _estimate(where, loaded, len(self._dead) + len(self._dying), total)
+        return _estimate(where, loaded, len(self._dead) + len(self._buried), total)
 
 
 def _bounds(where: Filter, indexes: Mapping[str, FieldIndex], universe: BitMap) -> Bounds:

@@ -156,6 +156,11 @@ def keys_of(values: Sequence[Any]) -> dict[Kind, frozenset[Any]]:
 
     Python hashes and compares int and float by their exact values, so a set of them is exact too.
     """
+    types = set(map(type, values))
+    if types == {str}:  # ten thousand ids are usual, and not looked at one by one
+        return {Kind.STRING: frozenset(values)}
+    if types == {int}:
+        return {Kind.NUMBER: frozenset(values)}
     kinds: dict[Kind, set[Any]] = {}
     for value in values:
         kind, key = key_of(value)

@@ -199,9 +199,10 @@ class Shard(RuleBasedStateMachine):
     def reopen(self) -> None:
         self.indexes = FieldIndexes(self.indexes.specs, reap_at_least=4)
 
-    @rule(where=filters)
-    def query(self, where: Filter) -> None:
-        self.check(where, self.reader)
+    @rule(chosen=st.lists(filters, min_size=1, max_size=5))
+    def query(self, chosen: list[Filter]) -> None:
+        for where in chosen:
+            self.check(where, self.reader)
 
     def check(self, where: Filter, conn: sqlite3.Connection) -> None:
         validate(where)
