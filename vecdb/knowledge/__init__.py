@@ -19,11 +19,11 @@ from vecdb.knowledge.plan import (
     plan_source,
     revision_of,
 )
-from vecdb.knowledge.records import iter_jsonl
+from vecdb.knowledge.records import iter_jsonl, read_lines
 from vecdb.knowledge.sandbox import Sandbox, SandboxOptions, aparse_untrusted, parse_untrusted
 from vecdb.knowledge.source import DEFAULT_LIMITS, PARSER_VERSION, Format, Limits, SourceText
 from vecdb.knowledge.tokens import TokenCounter, estimate_tokens
-from vecdb.knowledge.walk import FoundFile, read_file, read_limited, walk
+from vecdb.knowledge.walk import FoundFile, read_file, read_limited, scope_of, walk
 
 __all__ = [
     "CHUNKER_VERSION",
@@ -63,6 +63,8 @@ __all__ = [
     "plan_source",
     "read_file",
     "read_limited",
+    "read_lines",
     "revision_of",
+    "scope_of",
     "walk",
 ]

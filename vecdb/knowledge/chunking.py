@@ -110,17 +110,22 @@ def chunk(
 
 
 def _parts(text: str, options: ChunkOptions, count: TokenCounter, starts: list[int]) -> Iterator[_Part]:
+    """The units of `text`, cut where they exceed `max_tokens`, with their sizes.
+
+    A size includes the white space up to the next part: then the sizes of the parts of a chunk bound its own.
+    """
+    limit = options.max_tokens
     found = list(units(text))
     for index, unit in enumerate(found):
         section = bisect_right(starts, unit.start) - 1 if starts else -1
         until = found[index + 1].start if index + 1 < len(found) else unit.end
-        # Long gaps of white space count for nothing to a reader; a chunk is not cut for them.
-        tokens = count(text[unit.start : min(until, unit.end + 2)])
-        if tokens <= options.max_tokens:
+        tokens = count(text[unit.start : until])
+        if tokens <= limit or (until > unit.end and count(text[unit.start : unit.end]) <= limit):
             yield _Part(unit.start, unit.end, tokens, unit.opens, section)
             continue
-        for start, end in _split_unit(text, unit, options, count):
-            yield _Part(start, end, count(text[start:end]) + 1, start == unit.start and unit.opens, section)
+        spans = list(_split_unit(text, unit, options, count))
+        for (start, end), after in zip(spans, [*(start for start, _ in spans[1:]), until], strict=True):
+            yield _Part(start, end, count(text[start:after]), start == unit.start and unit.opens, section)
 
 
 def _split_unit(
@@ -181,8 +186,10 @@ def _cut(text: str, start: int, at: int, end: int) -> int:
     """The best place at or before `at` to cut a run that begins at `start`."""
     if at >= end or text[at].isspace():
         return at
+    if text[at - 1].isspace():
+        return start + len(text[start:at].rstrip())
     words = text[start:at].rsplit(None, 1)
-    if len(words) == 2 or text[at - 1].isspace():
+    if len(words) == 2:
         return start + len(words[0])
     return boundary_at_or_before(text, at, start)
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from vecdb.knowledge.graphemes import joined
 from vecdb.knowledge.sentences import units
 from vecdb.knowledge.tokens import TokenCounter, estimate_tokens
 
@@ -113,21 +114,30 @@ def build_context(
     if token_budget < 0:
         raise ValueError("token_budget cannot be negative")
     count = count_tokens or estimate_tokens
+    sizes: dict[str, int] = {}
+
+    def size(block: _Block) -> int:
+        """Tokens of a block with its number and the blank line after it; each text is counted once."""
+        if block.text not in sizes:
+            sizes[block.text] = count(_render([block]) + "\n\n")
+        return sizes[block.text]
+
     blocks: list[_Block] = []
     shingles: list[frozenset[tuple[str, ...]]] = []
     for passage in passages:
-        if not passage.text.strip():
-            continue
         known = _shingles(passage.text)
-        if any(_repeats(known, other) for other in shingles):
+        if not passage.text.strip() or any(_repeats(known, other) for other in shingles):
             continue
         merged = _merge(blocks, passage)
-        if count(_render(merged)) <= token_budget:
+        if sum(map(size, merged)) <= token_budget:
             blocks = merged
             shingles.append(known)
         elif not blocks and (cut := _truncate(passage, token_budget, count)) is not None:
             blocks = [cut]
             break
+    # The sizes were added up, and tokenizers are not exactly additive: the text as it is has the last word.
+    while blocks and count(_render(blocks)) > token_budget:
+        blocks.pop()
     text = _render(blocks)
     return Context(text, tuple(_cite(number, block) for number, block in enumerate(blocks, 1)), count(text))
 
@@ -213,15 +223,15 @@ def _join(block: _Block, other: _Block) -> _Block | None:
 
 
 def _truncate(passage: Passage, budget: int, count: TokenCounter) -> _Block | None:
-    """The longest beginning of a passage, in whole sentences or else in whole words, that fits alone."""
+    """The longest beginning of a passage that fits alone: whole sentences, or else words, or characters."""
     text = passage.text
-    ends = [unit.end for unit in units(text)]
-    cut = _longest(passage, ends, budget, count)
-    if cut is None:
-        first = text[: ends[0]] if ends else text
-        words = [match.end() for match in re.finditer(r"\S+", first)]
-        cut = _longest(passage, words, budget, count)
-    return cut
+    sentences = [unit.end for unit in units(text)]
+    words = [match.end() for match in re.finditer(r"\S+", text[: sentences[0]])]
+    characters = [at for at in range(1, words[0]) if not joined(text, at)]
+    for ends in (sentences, words, characters):
+        if (block := _longest(passage, ends, budget, count)) is not None:
+            return block
+    return None
 
 
 def _longest(passage: Passage, ends: Sequence[int], budget: int, count: TokenCounter) -> _Block | None:

@@ -42,8 +42,8 @@ def _hangul_joins(left: str, right: str) -> bool:
     return ("\u11a8" <= left <= "\u11ff" or syllable) and right >= "\u11a8"
 
 
-def _joined(text: str, at: int) -> bool:
-    """Whether `text[at - 1]` and `text[at]` belong to one cluster."""
+def joined(text: str, at: int) -> bool:
+    """Whether `text[at - 1]` and `text[at]` belong to one cluster, `0 < at < len(text)`."""
     left, right = text[at - 1], text[at]
     if right < "\u0300":
         return left == "\r" and right == "\n"
@@ -72,13 +72,13 @@ def boundary_at_or_before(text: str, at: int, floor: int) -> int:
     A cluster of more than `MAX_CLUSTER` code points is cut like anything else.
     """
     cut = at
-    while cut < len(text) and cut > floor and _joined(text, cut):
+    while cut < len(text) and cut > floor and joined(text, cut):
         if at - cut >= MAX_CLUSTER:
             return at
         cut -= 1
     if cut > floor:
         return cut
     cut = at
-    while cut < len(text) and cut - floor < MAX_CLUSTER and _joined(text, cut):
+    while cut < len(text) and cut - floor < MAX_CLUSTER and joined(text, cut):
         cut += 1
     return cut

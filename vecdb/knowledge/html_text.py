@@ -12,16 +12,28 @@ from vecdb.knowledge.errors import ParseTooLarge, SourceError
 from vecdb.knowledge.outline import sections_of
 from vecdb.knowledge.source import Format, Limits, SourceText
 
-_DROPPED = frozenset(
-    ["script", "style", "nav", "template", "noscript", "head", "svg", "canvas", "iframe", "object", "embed", "audio", "video", "map", "button", "select", "input", "textarea", "datalist", "dialog"]
+
+def _tags(names: str) -> frozenset[str]:
+    return frozenset(names.split())
+
+
+_DROPPED = _tags(
+    """
+    script style nav template noscript head svg canvas iframe object embed audio video map button select
+    input textarea datalist dialog
+    """
 )
-_BLOCKS = frozenset(
-    ["address", "article", "aside", "body", "caption", "center", "dd", "details", "div", "dt", "fieldset", "figcaption", "footer", "form", "header", "hr", "html", "legend", "li", "main", "menu", "section", "summary", "tbody", "tfoot", "thead", "tr"]
+_BLOCKS = _tags(
+    """
+    address article aside body caption center dd details div dt fieldset figcaption footer form header hr
+    html legend li main menu section summary tbody tfoot thead tr
+    """
 )
 _SPACED = frozenset(
     {"p", "pre", "h1", "h2", "h3", "h4", "h5", "h6", "table", "ul", "ol", "dl", "blockquote", "figure"}
 )
 _LEVELS = {f"h{level}": level for level in range(1, 7)}
+_CELL = " | "
 _SPACE = re.compile(r"[ \t\n\r\f]+")
 _CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_:.-]{1,40})", re.IGNORECASE)
 _BACKTICKS = re.compile("`{3,}")
@@ -36,6 +48,8 @@ class _Writer:
         self._parts: list[str] = []
         self._size = 0
         self._gap = ""
+        self._prefix = ""
+        self._row = 0
         self._heading: tuple[int, int, int] | None = None
         self.headings: list[tuple[int, int, str]] = []
 
@@ -54,6 +68,7 @@ class _Writer:
         """Text as it is."""
         if not self._parts:
             self._gap = ""
+        text, self._prefix = self._prefix + text, ""
         self._size += len(self._gap) + len(text)
         if self._size > self._limit:
             raise ParseTooLarge(self._name, f"more than max_chars ({self._limit}) characters of text")
@@ -62,8 +77,32 @@ class _Writer:
 
     def want(self, gap: str) -> None:
         """Ask for white space (none, " ", newlines) before the next text; the strongest wish wins."""
-        if len(gap) > len(self._gap) or self._gap == " ":
+        if self._gap != _CELL and len(gap) >= len(self._gap):
             self._gap = gap
+
+    def open_item(self) -> None:
+        """What is written next is an item of a list."""
+        self.want("\n")
+        self._prefix = "- "
+
+    def close_item(self) -> None:
+        """End the item; an empty one leaves nothing."""
+        self._prefix = ""
+        self.want("\n")
+
+    def open_row(self) -> None:
+        """What is written next is a row of a table."""
+        self.want("\n")
+        self._row = self._size
+
+    def open_cell(self) -> None:
+        """What is written next is a cell; blocks in it do not break the row."""
+        if self._size > self._row:
+            self._gap = _CELL
+
+    def close_row(self) -> None:
+        """End the row, whose last cells may have been empty."""
+        self._gap = "\n"
 
     def open_heading(self, level: int) -> None:
         """What is written next, up to `close_heading`, is a heading of `level`."""
@@ -151,12 +190,14 @@ def _enter(node: Any, writer: _Writer) -> bool:
         writer.want("\n\n")
         if tag in _LEVELS:
             writer.open_heading(_LEVELS[tag])
+    elif tag == "li":
+        writer.open_item()
+    elif tag == "tr":
+        writer.open_row()
+    elif tag in {"td", "th"}:
+        writer.open_cell()
     elif tag in _BLOCKS:
         writer.want("\n")
-        if tag == "li" and node.first_child is not None:
-            writer.raw("- ")
-    elif tag in {"td", "th"} and node.prev is not None:
-        writer.raw(" | ")
     return True
 
 
@@ -166,5 +207,9 @@ def _leave(tag: str, writer: _Writer) -> None:
         writer.want("\n\n")
         if tag in _LEVELS:
             writer.close_heading()
+    elif tag == "li":
+        writer.close_item()
+    elif tag == "tr":
+        writer.close_row()
     elif tag in _BLOCKS:
         writer.want("\n")

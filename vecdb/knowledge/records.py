@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 from vecdb.knowledge.decoding import decode, without_surrogates
 from vecdb.knowledge.errors import ParseTooLarge, SourceError
@@ -53,6 +54,15 @@ def iter_jsonl(name: str, lines: Iterable[bytes], limits: Limits) -> Iterator[So
         checked = clean_metadata(name, where, metadata, limits.max_depth)
         if text.strip():
             yield SourceText(record_source(name, identifier), text, title, Format.JSONL.value, checked)
+
+
+def read_lines(stream: BinaryIO, limits: Limits) -> Iterator[bytes]:
+    """The lines of a file or of standard input for `iter_jsonl`, which is not read whole.
+
+    Of a line that is too long only so much is read that `iter_jsonl` refuses it.
+    """
+    while line := stream.readline(limits.max_record_bytes + 2):
+        yield line.removesuffix(b"\n")
 
 
 def _json_object(name: str, where: str, line: bytes) -> dict[str, Any]:
@@ -115,6 +125,8 @@ def clean_metadata(name: str, where: str, value: Mapping[str, Any], depth: int) 
             if isinstance(item, list):
                 return [clean(inner, left - 1) for inner in item]
             return {without_surrogates(key): clean(inner, left - 1) for key, inner in item.items()}
+        if isinstance(item, float) and not math.isfinite(item):
+            raise SourceError(name, "a number too large for a float", where)
         if isinstance(item, int) and not -(2**63) <= item < 2**64:
             raise SourceError(name, f"an integer of more than 64 bits: {str(item)[:24]}", where)
         return item

@@ -1,10 +1,10 @@
 """Parsing what strangers wrote, in child processes with limits.
 
 PDF and HTML parsers are large, and documents come from anyone who may write. Each is parsed in a child
-process with a limit of memory (RLIMIT_AS), of processor time (RLIMIT_CPU) and of wall-clock time, and without
-the right to write a file. Starting one costs 150 ms, a document on one that runs half a millisecond more than
-its parsing, so a small pool of them is kept; each is replaced after some documents, or at once when a document
-ran it into a limit.
+process with a limit of memory (RLIMIT_AS), of processor time (RLIMIT_CPU) and of wall-clock time, and
+without the right to write a file. Starting one costs 150 ms, a document on one that runs half a millisecond
+beside its parsing, so a small pool of them is kept; each is replaced after some documents, or at once when
+a document ran it into a limit.
 """
 
 from __future__ import annotations
@@ -95,6 +95,10 @@ class _Worker:
     def pid(self) -> int:
         """The process id."""
         return self._process.pid
+
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
 
     def call(self, frame: bytes) -> bytes:
         """Send a frame and return the body of the answer.
@@ -307,8 +311,12 @@ class Sandbox:
         with self._lock:
             if self._closed:
                 raise RuntimeError("the sandbox is closed")
-            if self._idle:
-                return self._idle.pop()
+            while self._idle:
+                worker = self._idle.pop()
+                if worker.alive():
+                    return worker
+                # Ended while it was idle (out of memory, an operator): no document is to blame.
+                worker.close()
         return _Worker(self.options)
 
     def _give(self, worker: _Worker) -> None:

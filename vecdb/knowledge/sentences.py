@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vecdb.knowledge._abbreviations import ENDING, MONTHS, NUMBERED, STARTERS, TITLES
+from vecdb.knowledge.graphemes import joined
 
 # Marks after which a new sentence needs no space: CJK. The others below are those of scripts that do
 # write a space: Devanagari, Arabic, Urdu, Armenian, Ethiopic, Khmer, Burmese.
@@ -155,7 +156,7 @@ def _mark_ends(text: str, match: re.Match[str], stop: int, resume: int, line: in
     mark = text[match.start("close") - 1]
     if stop == resume:
         # No space: a decimal, a host name, a path; only the wide marks end a sentence all the same.
-        return mark in _WIDE and not _quoted_on(text, stop), False
+        return mark in _WIDE and not _quoted_on(text, stop) and not joined(text, stop), False
     newlines = text.count("\n", stop, resume)
     if newlines > 1:
         return True, True

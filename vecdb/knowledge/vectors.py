@@ -59,7 +59,7 @@ def open_vectors(
     name: str,
     format: Format | None = None,  # noqa: A002 -- the word for it
 ) -> npt.NDArray[Any]:
-    """The matrix of a file, its own dtype, shape (rows, dimension); a view of the mapped file if given a path.
+    """The matrix of a file, its own dtype, shape (rows, dimension); mapped if given a path.
 
     Raises:
         SourceError: if it is no such file: damaged, cut short, pickled, not a matrix, or not of real numbers.
@@ -112,8 +112,9 @@ def _open_vecs(source: Path | bytes, name: str, known: Format, head: bytes) -> n
     row = np.dtype([("dimension", "<i4"), ("values", value, (dimension,))])
     if size % row.itemsize:
         raise SourceError(name, f"{size} bytes are no whole number of vectors of dimension {dimension}")
-    mapped = isinstance(source, Path)
-    rows: npt.NDArray[Any] = np.memmap(source, row, "r") if mapped else np.frombuffer(source, row)  # type: ignore[call-overload]
+    rows: npt.NDArray[Any] = (
+        np.memmap(source, row, "r") if isinstance(source, Path) else np.frombuffer(source, row)
+    )
     wrong = np.flatnonzero(rows["dimension"] != dimension)
     if wrong.size:
         found = int(rows["dimension"][wrong[0]])

@@ -67,7 +67,7 @@ def walk(
         except OSError as error:
             raise SourceError(str(given), error.strerror or "cannot be read") from None
         if stat.S_ISDIR(status.st_mode):
-            found = _folder(root, "" if root == Path() else root.as_posix(), include, exclude, seen, on_skip)
+            found = _folder(root, scope_of(given), include, exclude, seen, on_skip)
         else:
             found = iter([(_utf8(root.as_posix()), root, status)])
         for name, path, about in found:
@@ -78,6 +78,12 @@ def walk(
                 on_skip(name, f"{about.st_size} bytes, more than max_bytes ({max_bytes})")
             else:
                 yield FoundFile(name, path, about.st_size)
+
+
+def scope_of(given: str | Path) -> str:
+    """What names under a path given to `walk` begin with: the scope that `plan_prune` takes; "" for "."."""
+    root = Path(os.path.normpath(given))
+    return "" if root == Path() else _utf8(root.as_posix())
 
 
 def _folder(
@@ -92,9 +98,7 @@ def _folder(
     stack: list[tuple[Path, str]] = [(root, "")]
     while stack:
         path, below = stack.pop()
-        name = _utf8(
-            f"{prefix}/{below}".strip("/") if not prefix.startswith("/") else f"{prefix}/{below}".rstrip("/")
-        )
+        name = _utf8(f"/{below}" if prefix == "/" else "/".join(filter(None, (prefix, below))))
         try:
             about = path.stat()
             is_folder = stat.S_ISDIR(about.st_mode)
