@@ -215,8 +215,11 @@ def _encode_stone(stone: Tombstone | None) -> int | None:
 
 
 def decode_items(meta: bytes | memoryview) -> list[Item]:
-    """The items of a record. ValueError or TypeError where the bytes say something else."""
-    return [_decode(*fields) for fields in msgpack.unpackb(meta)]
+    """The items of a record. ValueError where the bytes say something that this version cannot read."""
+    try:
+        return [_decode(*fields) for fields in msgpack.unpackb(meta)]
+    except (ValueError, TypeError, IndexError, msgpack.UnpackException) as error:
+        raise ValueError(f"a record of unknown content: {error}") from error
 
 
 def _decode(code: int, group: int, *fields: Any) -> Item:

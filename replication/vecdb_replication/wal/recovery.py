@@ -140,8 +140,11 @@ class _Replay:
         self.result.segments.append(segment)
         view = memoryview(raw)
         seed = segment.header.seed
-        for record in records(view, HEADER_BYTES, seed):
-            self._take(segment, record)
+        try:
+            for record in records(view, HEADER_BYTES, seed):
+                self._take(segment, record)
+        except (ValueError, OverflowError) as error:
+            raise LogDamaged(path, segment.end, str(error)) from error
         if segment.end == len(raw) and segment.end > HEADER_BYTES:
             segment.durable = segment.end
             return
@@ -179,14 +182,10 @@ class _Replay:
 
     def _take(self, segment: Segment, record: Record) -> None:
         if record.head.lsn != self.result.lsn:
-            reason = f"record {record.head.lsn} where {self.result.lsn} should be"
-            raise LogDamaged(segment.path, record.offset, reason)
+            raise ValueError(f"record {record.head.lsn} where {self.result.lsn} should be")
         offset = record.data_offset
         for item in record.items:
-            try:
-                self._apply(item, segment.sequence, offset)
-            except (ValueError, OverflowError) as error:
-                raise LogDamaged(segment.path, record.offset, str(error)) from error
+            self._apply(item, segment.sequence, offset)
             run = run_of(item)
             offset += run.data_bytes if run else 0
         segment.end = record.end

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import msgpack
 from crc32c import crc32c
 
 from vecdb_replication.wal.codec import HEAD_BYTES, RECORD_MAGIC, Head, Item, decode_items, run_of
@@ -28,7 +27,10 @@ class Record:
 
 
 def read_record(segment: memoryview, offset: int, seed: int) -> Record | None:
-    """The record at `offset`, every byte of it verified; None where there is no valid one."""
+    """The record at `offset`, every byte of it verified; None where there is no valid one.
+
+    ValueError for a record whose bytes are right but whose content is not understood.
+    """
     head = Head.decode(segment, seed, offset)
     if head is None or offset + head.size > len(segment):
         return None
@@ -36,10 +38,7 @@ def read_record(segment: memoryview, offset: int, seed: int) -> Record | None:
     meta = segment[offset + HEAD_BYTES : data_offset]
     if crc32c(meta) != head.meta_check:
         return None
-    try:
-        items = decode_items(meta)
-    except (ValueError, TypeError, IndexError, msgpack.UnpackException):
-        return None
+    items = decode_items(meta)
     if not _data_is_whole(items, segment[data_offset : offset + head.size]):
         return None
     return Record(head, offset, items, data_offset, bytes(segment[offset : offset + HEAD_BYTES]))
@@ -76,7 +75,14 @@ def proof_behind(segment: memoryview, bad: int, seed: int) -> int | None:
     at = raw.find(RECORD_MAGIC, bad + 1)
     while at >= 0:
         head = Head.decode(segment, seed, at)
-        if head is not None and (head.durable > bad or read_record(segment, at, seed) is not None):
+        if head is not None and (head.durable > bad or _is_whole(segment, at, seed)):
             return at
         at = raw.find(RECORD_MAGIC, at + 1)
     return None
+
+
+def _is_whole(segment: memoryview, offset: int, seed: int) -> bool:
+    try:
+        return read_record(segment, offset, seed) is not None
+    except ValueError:
+        return True
