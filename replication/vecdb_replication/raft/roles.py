@@ -38,4 +38,5 @@ def become_leader(raft: Raft) -> None:
     own.recent_active = True
     # There may be a change of membership in the tail. Rather than look, wait for all of it.
     raft.pending_conf_index = raft.log.last_index()
+    raft.first_own_index = raft.log.last_index() + 1
     raft.append([Entry()])

@@ -53,6 +53,8 @@ class Raft:
         self.lead_transferee = NO_NODE
         self.pending_conf_index = 0
         """No change of membership may be proposed before this index is applied."""
+        self.first_own_index = 0
+        """As a leader, where the entries of its own term begin."""
         self.uncommitted_size = 0
         self.election_elapsed = 0
         self.heartbeat_elapsed = 0
@@ -133,7 +135,10 @@ class Raft:
 
     @property
     def committed_in_term(self) -> bool:
-        """Whether an entry of the current term is committed."""
+        """Whether this leader has committed an entry of its term."""
+        if self.tracker.singleton:
+            # Nobody else can know better, so take no snapshot's word for it: its own empty entry.
+            return self.log.committed >= self.first_own_index
         return self.log.term_or_zero(self.log.committed) == self.term
 
     def reset(self, term: int) -> None:

@@ -228,7 +228,9 @@ class Interaction:
 
     def _do_log(self, words: list[str], _: Any) -> None:
         log = self._ask("log", int(words[0]))
-        self.trace.append(f"[{log['first']}, {log['last']}]: " + ", ".join(map(entry_text, log["entries"])))
+        self.trace.append(
+            f"[{log['first']}, {log['last']}]: {', '.join(map(entry_text, log['entries']))}".rstrip()
+        )
 
     # What they are made of
 
@@ -247,7 +249,7 @@ class Interaction:
         if ready["snapshot"]:
             head.append(snapshot_text(ready["snapshot"]))
         head += [f"read {state['context']} at {state['index']}" for state in ready["read_states"]]
-        self.trace.append(f"{node}: " + " · ".join(head))
+        self.trace.append(f"{node}: {' · '.join(head)}".rstrip())
         self.trace += [f"{node}:   + {entry_text(entry)}" for entry in ready["entries"]]
         self.trace += [f"{node}:   = {entry_text(entry)}" for entry in ready["committed"]]
         for message in ready["messages"]:

@@ -2,7 +2,6 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-
 from vecdb_replication.raft.messages import NO_LIMIT
 from vecdb_replication.raft.quorum import (
     VoteResult,

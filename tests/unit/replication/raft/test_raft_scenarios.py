@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from vecdb_replication.driver.session import Session
 
 from tests.unit.replication.raft.interaction import Json, commands_of, play
-from vecdb_replication.driver.session import Session
 
 SCENARIOS = sorted((Path(__file__).parent / "scenarios").glob("*.txt"))
 
