@@ -1,0 +1,57 @@
+"""The shard engine: documents, their vectors, and search over both, in one directory.
+
+It knows no network and no consensus: whoever holds the log applies it. See docs/engine.md.
+"""
+
+from vecdb_index.errors import (
+    DeadlineExceeded,
+    FormatTooNew,
+    MutationError,
+    ShardClosed,
+    ShardDamaged,
+    ShardError,
+    ShardInUse,
+    StorageFailed,
+    UnknownMutation,
+)
+from vecdb_index.files import FileSystem, LocalFileSystem
+from vecdb_index.filters import FieldSpec, FieldType
+from vecdb_index.mutations import AlterFields, Delete, Mutation, Update, Upsert, decode, encode
+from vecdb_index.results import ApplyResult, Failure, Row, SearchResult, SegmentStats, ShardStats
+from vecdb_index.schema import IndexKind, Metric, Schema, ShardOptions
+from vecdb_index.shard import Shard, WriteRefused
+
+__all__ = [
+    "AlterFields",
+    "ApplyResult",
+    "DeadlineExceeded",
+    "Delete",
+    "Failure",
+    "FieldSpec",
+    "FieldType",
+    "FileSystem",
+    "FormatTooNew",
+    "IndexKind",
+    "LocalFileSystem",
+    "Metric",
+    "Mutation",
+    "MutationError",
+    "Row",
+    "Schema",
+    "SearchResult",
+    "SegmentStats",
+    "Shard",
+    "ShardClosed",
+    "ShardDamaged",
+    "ShardError",
+    "ShardInUse",
+    "ShardOptions",
+    "ShardStats",
+    "StorageFailed",
+    "UnknownMutation",
+    "Update",
+    "Upsert",
+    "WriteRefused",
+    "decode",
+    "encode",
+]

@@ -1,0 +1,370 @@
+"""The state of an open shard: the one place where views are made and swapped.
+
+Two kinds of writers exist. ``apply`` (whoever holds the log) changes documents; the builder replaces growing
+blocks and segments by equal segments. Both do it under ``lock``, first in SQLite, then in memory.
+Readers take ``view`` and need no lock.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from vecdb_index import sealed
+from vecdb_index.apply import Applier, Effects
+from vecdb_index.documents import vectors_of
+from vecdb_index.errors import ShardClosed, ShardDamaged, ShardInUse, StorageFailed
+from vecdb_index.files import checksum
+from vecdb_index.filters import FieldIndexes
+from vecdb_index.growing import Block
+from vecdb_index.hashing import MultisetHash
+from vecdb_index.knn import F32, I64
+from vecdb_index.parts import Part, Rows, View
+from vecdb_index.results import ApplyResult
+from vecdb_index.schema import Schema, ShardOptions
+from vecdb_index.sealed import Manifest
+from vecdb_index.store import FILE, Store, put
+
+LOCK_FILE: Final = "LOCK"
+
+_NO_DOCNOS: Final[I64] = np.empty(0, dtype=np.int64)
+
+
+class Core:
+    """An open shard without its background threads and its public face."""
+
+    def __init__(self, root: Path, options: ShardOptions, schema: Schema | None) -> None:
+        """Open ``root``, or create it where a schema is given."""
+        self.root, self.options = root, options
+        self.lock = threading.RLock()
+        self.closed = False
+        self.damage: ShardDamaged | None = None
+        self.error: str | None = None
+        self.changed = threading.Condition()  # notified after every new view
+        self.last_write = time.monotonic()
+        self._lock_handle = _lock(root)
+        try:
+            self.store = Store(root, options)
+            try:
+                if schema is not None:
+                    self._create(schema)
+                self._load()
+            except BaseException:
+                self.store.close()
+                raise
+        except BaseException:
+            os.close(self._lock_handle)
+            raise
+
+    # --- opening -------------------------------------------------------------------------------------------
+
+    def _create(self, schema: Schema) -> None:
+        self.store.create(
+            {
+                "schema": schema.pack(),
+                "applied": 0,
+                "documents": 0,
+                "next_docno": 0,
+                "next_segment": 1,
+                "content_hash": MultisetHash().digest(),
+            }
+        )
+        self.store.checkpoint(truncate=True)
+        self.options.files.sync_directory(self.root)
+        self.options.files.sync_directory(self.root.parent)
+
+    def _load(self) -> None:
+        self.store.check_format()
+        try:
+            meta = self.store.meta()
+            self.schema = Schema.unpack(meta["schema"])
+            packed = [
+                row[0] for row in self.store.writer.execute("SELECT manifest FROM segments ORDER BY id")
+            ]
+            manifests = [Manifest.unpack(data) for data in packed]
+            dead = [row[0] for row in self.store.writer.execute("SELECT docno FROM dead ORDER BY docno")]
+            self._next_docno: int = meta["next_docno"]
+            self._next_segment: int = meta["next_segment"]
+            self._content = MultisetHash(meta["content_hash"])
+            applied, documents = int(meta["applied"]), int(meta["documents"])
+        except (sqlite3.DatabaseError, ValueError, KeyError, TypeError) as error:
+            raise ShardDamaged(self.store.path, str(error)) from error
+        sealed.remove_orphans(self.root, self.options.files, manifests)
+        self.indexes = FieldIndexes(self.schema.fields)
+        gone = np.array(dead, dtype=np.int64)
+        parts = []
+        for manifest in manifests:
+            part = Part(sealed.open_rows(self.root, manifest, self.schema.metric))
+            rows, here = part.rows.find(gone)
+            parts.append(part.without(rows[here]) if here.any() else part)
+        self.blocks: list[Block] = [self._new_block()]
+        self._load_growing(gone)
+        self.view = View(applied, documents, tuple(parts), tuple(block.part for block in self.blocks))
+        # What was read may sit in a write-ahead log that a process crash left unsynced.
+        self.durable = 0
+        self._commits = self._durable_commits = 0
+        self._trash: list[tuple[int, list[Path]]] = []
+
+    def _load_growing(self, dead: I64) -> None:
+        limit = self.options.block_rows(self.schema.dim)
+        stored = self.store.writer.execute("SELECT first, count, crc, data FROM growing ORDER BY first")
+        for first, count, crc, data in stored:
+            if checksum(data) != crc or len(data) != 4 * count * self.schema.dim:
+                raise ShardDamaged(
+                    self.store.path, f"the vectors of docno {first} on do not fit their checksum"
+                )
+            if self.blocks[-1].count >= limit:
+                self.blocks.append(self._new_block())
+            docnos = np.arange(first, first + count, dtype=np.int64)
+            self.blocks[-1].append(docnos, np.frombuffer(data, dtype="<f4").reshape(count, -1))
+        for block in self.blocks:
+            block.publish(dead)
+
+    def _new_block(self) -> Block:
+        return Block(self.schema.dim, self.schema.metric)
+
+    def close(self) -> None:
+        """Checkpoint, close the database and unlock the directory."""
+        with self.lock:
+            if self.closed:
+                return
+            self.closed = True
+            try:
+                if self.damage is None:
+                    self._checkpoint_locked()
+            except StorageFailed as error:
+                self.error = str(error)
+            finally:
+                self.store.close()
+                os.close(self._lock_handle)
+
+    def check(self) -> None:
+        """Raise if the shard was closed or is damaged: damage is never served."""
+        if self.closed:
+            raise ShardClosed(str(self.root))
+        if self.damage is not None:
+            raise ShardDamaged(self.damage.path, self.damage.reason)
+
+    # --- apply ---------------------------------------------------------------------------------------------
+
+    def apply(self, entries: Sequence[tuple[int, bytes]]) -> list[ApplyResult]:
+        """See ``Shard.apply``."""
+        with self.lock:
+            self.check()
+            view = self.view
+            _check_order(entries)
+            fresh = [entry for entry in entries if entry[0] > view.applied]
+            if not fresh:
+                return []
+            effects = Effects(
+                applied=view.applied,
+                documents=view.documents,
+                next_docno=self._next_docno,
+                content=MultisetHash(self._content.digest()),
+                schema=self.schema,
+            )
+            try:
+                with self.store.transaction() as connection:
+                    applier = Applier(connection, effects, self.indexes, self._vectors)
+                    results = applier.apply(fresh)
+                    applier.finish()
+            except BaseException:
+                self.indexes.rolled_back()
+                raise
+            self._publish(effects)
+            return results
+
+    def _vectors(self, docnos: I64) -> F32:
+        vectors, here = vectors_of(self.view, docnos)
+        if not here.all():
+            raise ShardDamaged(self.store.path, f"document {docnos[~here][0]} has no vector")
+        return vectors
+
+    def _publish(self, effects: Effects) -> None:
+        # The indexes first: they must know every document of a view before a reader can have the view.
+        self.indexes.committed()
+        self._next_docno, self._content, self.schema = effects.next_docno, effects.content, effects.schema
+        limit = self.options.block_rows(self.schema.dim)
+        touched = set()
+        for batch in effects.batches:
+            if self.blocks[-1].count >= limit:
+                self.blocks.append(self._new_block())
+            self.blocks[-1].append(batch.docnos, batch.vectors)
+            touched.add(self.blocks[-1])
+        dead = np.array(sorted(effects.dead), dtype=np.int64)
+        for block in self.blocks:
+            if len(dead) or block in touched:
+                block.publish(dead)
+        sealed_parts = self.view.sealed
+        if len(dead):
+            sealed_parts = tuple(_without(part, dead) for part in sealed_parts)
+        self._commits += 1
+        self.last_write = time.monotonic()
+        self._show(View(effects.applied, effects.documents, sealed_parts, self._growing()))
+
+    def _growing(self) -> tuple[Part, ...]:
+        return tuple(block.part for block in self.blocks)
+
+    def _show(self, view: View) -> None:
+        self.view = view
+        with self.changed:
+            self.changed.notify_all()
+
+    def content_hash(self) -> bytes:
+        """The multiset hash of the documents."""
+        with self.lock:
+            return self._content.digest()
+
+    # --- the builder's changes -----------------------------------------------------------------------------
+
+    def new_segment_id(self) -> int:
+        """An id that no segment had or will have, crash or not."""
+        with self.lock, self.store.transaction() as connection:
+            id_ = self._next_segment
+            put(connection, "next_segment", id_ + 1)
+            self._next_segment = id_ + 1
+            self._commits += 1
+            return id_
+
+    def rotate(self) -> None:
+        """Close the active block, so that it can be sealed."""
+        with self.lock:
+            if self.blocks[-1].count:
+                self.blocks.append(self._new_block())
+                self._show(View(self.view.applied, self.view.documents, self.view.sealed, self._growing()))
+
+    def replace(self, new: Rows | None, old: Iterable[int], block: Block | None = None) -> None:
+        """Put a segment in the place of others (their ids) or of a block, with the tombstones as of now.
+
+        The new segment has every living row of the old ones; rows that died since it was written become
+        tombstones, and those of the dead that have no row any more are forgotten.
+        """
+        ids = set(old)
+        with self.lock:
+            leaving = [part for part in self.view.sealed if _id_of(part) in ids]
+            if block is not None:
+                leaving.append(block.part)
+            dead = np.concatenate([_dead_docnos(part) for part in leaving] or [_NO_DOCNOS])
+            part = None
+            if new is not None:
+                rows, here = new.find(dead)
+                part = Part(new).without(rows[here]) if here.any() else Part(new)
+                dead = dead[~here]
+            with self.store.transaction() as connection:
+                self._record(connection, part, ids, block)
+                connection.executemany(
+                    "DELETE FROM dead WHERE docno = ?", [(docno,) for docno in dead.tolist()]
+                )
+            self._commits += 1
+            kept = [item for item in self.view.sealed if _id_of(item) not in ids]
+            if part is not None:
+                kept.append(part)
+            if block is not None:
+                self.blocks.remove(block)
+                if not self.blocks:
+                    self.blocks.append(self._new_block())
+            paths = [
+                path for item in leaving if item.rows.manifest for path in item.rows.manifest.paths(self.root)
+            ]
+            if paths:
+                self._trash.append((self._commits, paths))
+            kept.sort(key=_id_of)
+            self._show(View(self.view.applied, self.view.documents, tuple(kept), self._growing()))
+
+    def _record(
+        self, connection: sqlite3.Connection, part: Part | None, ids: set[int], block: Block | None
+    ) -> None:
+        connection.executemany("DELETE FROM segments WHERE id = ?", [(id_,) for id_ in ids])
+        if part is not None:
+            manifest = part.rows.manifest
+            assert manifest is not None, "only sealed rows are recorded"
+            connection.execute("INSERT INTO segments VALUES (?, ?)", (manifest.id, manifest.pack()))
+        if block is not None and block.count:
+            docnos = block.part.rows.docnos
+            connection.execute(
+                "DELETE FROM growing WHERE first BETWEEN ? AND ?", (int(docnos[0]), int(docnos[-1]))
+            )
+
+    # --- checkpoints ---------------------------------------------------------------------------------------
+
+    @property
+    def unsynced(self) -> bool:
+        """Whether a power loss could take something back."""
+        return self._durable_commits < self._commits or self.durable < self.view.applied
+
+    def checkpoint(self) -> int:
+        """Make everything applied so far durable, unlink what it no longer needs; the durable index."""
+        self.check()
+        self.store.checkpoint()  # most of the log, while writers go on
+        with self.lock:
+            self.check()
+            self._checkpoint_locked()
+            return self.durable
+
+    def _checkpoint_locked(self) -> None:
+        if not self.store.checkpoint(truncate=True):
+            return
+        self.durable, self._durable_commits = self.view.applied, self._commits
+        kept = []
+        for commit, paths in self._trash:
+            if commit > self._durable_commits:
+                kept.append((commit, paths))
+                continue
+            for path in paths:
+                self.options.files.remove(path)
+        self._trash = kept
+
+    def disk_bytes(self) -> int:
+        """Bytes of every file of the shard."""
+        return sum(path.stat().st_size for path in self.root.rglob("*") if path.is_file())
+
+
+def _lock(root: Path) -> int:
+    """Hold the directory against other processes and other shards, until the handle is closed."""
+    handle = os.open(root / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise ShardInUse(f"{root} is in use by another process or shard") from error
+    return handle
+
+
+def _check_order(entries: Sequence[tuple[int, Any]]) -> None:
+    indexes = [index for index, _ in entries]
+    if any(later <= earlier for earlier, later in pairwise(indexes)):
+        raise ValueError("log indexes must be strictly increasing")
+    if indexes and not 0 < indexes[0] <= indexes[-1] < 2**63:
+        raise ValueError("log indexes must be from 1 to 2**63 - 1")
+
+
+def _without(part: Part, dead: I64) -> Part:
+    rows, here = part.rows.find(dead)
+    return part.without(rows[here]) if here.any() else part
+
+
+def _id_of(part: Part) -> int:
+    return part.rows.manifest.id if part.rows.manifest is not None else -1
+
+
+def _dead_docnos(part: Part) -> I64:
+    if part.alive is None:
+        return _NO_DOCNOS
+    return part.rows.docnos[~part.is_alive(np.arange(len(part.rows), dtype=np.int64))]
+
+
+def create_directory(root: Path) -> None:
+    """Make a new shard's directory. FileExistsError when there is a shard already."""
+    root.mkdir(parents=True, exist_ok=True)
+    if (root / FILE).exists():
+        raise FileExistsError(f"{root} holds a shard already")
+    (root / sealed.DIRECTORY).mkdir(exist_ok=True)

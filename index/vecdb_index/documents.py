@@ -1,0 +1,126 @@
+"""Reading documents: by docno (the hits of a search), by id, in id order, and by filter."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import Final, TypeVar
+
+import numpy as np
+from pyroaring import BitMap
+
+from vecdb_index import filters
+from vecdb_index.filters import Filter
+from vecdb_index.filters.columns import docnos_of
+from vecdb_index.knn import F32, I64
+from vecdb_index.parts import Flags, View
+from vecdb_index.results import Row
+
+T = TypeVar("T")
+
+_CHUNK: Final = 500
+_SORT_AT_MOST: Final = 4096  # matches that are fetched and sorted rather than found by walking all ids
+
+
+def columns(payload: bool, text: bool) -> str:
+    """The select list of a Row."""
+    return (
+        "id, version, author, written_at_ms, source, "
+        f"{'payload' if payload else chr(39) * 2}, {'text' if text else 'NULL'}, docno"
+    )
+
+
+class Reader:
+    """Reads of one shard, over one reader's connection and one view."""
+
+    def __init__(self, connection: sqlite3.Connection, view: View) -> None:
+        self._connection, self._view = connection, view
+
+    def by_docno(self, docnos: Sequence[int], select: str) -> dict[int, Row]:
+        """Rows by docno; deleted ones are left out."""
+        found: dict[int, Row] = {}
+        for some in _chunks(docnos):
+            marks = ",".join("?" * len(some))
+            rows = self._connection.execute(f"SELECT {select} FROM docs WHERE docno IN ({marks})", some)
+            found.update((row[7], Row._make((*row, None))) for row in rows)
+        return found
+
+    def by_id(self, ids: Sequence[str], select: str) -> dict[str, Row]:
+        """Rows by id; missing ones are left out."""
+        found: dict[str, Row] = {}
+        for some in _chunks(ids):
+            marks = ",".join("?" * len(some))
+            rows = self._connection.execute(f"SELECT {select} FROM docs WHERE id IN ({marks})", some)
+            found.update((row[0], Row._make((*row, None))) for row in rows)
+        return found
+
+    def scroll(self, after: str | None, limit: int, select: str, matching: BitMap | None) -> list[Row]:
+        """The next rows in id order, all of them or those in ``matching``."""
+        if matching is not None and len(matching) <= _SORT_AT_MOST:
+            rows = self.by_docno(docnos_of(matching).tolist(), select).values()
+            # The order of code points is that of UTF-8 bytes, which is SQLite's.
+            later = sorted(row for row in rows if after is None or row.id > after)
+            return later[:limit]
+        picked: list[Row] = []
+        walk = self._connection.execute(
+            f"SELECT {select} FROM docs WHERE id > ? ORDER BY id", ("" if after is None else after,)
+        )
+        for row in walk:
+            if len(picked) >= limit:
+                break
+            if matching is None or row[7] in matching:
+                picked.append(Row._make((*row, None)))
+        walk.close()
+        return picked
+
+    def with_vectors(self, rows: Sequence[Row | None]) -> list[Row | None]:
+        """The rows with raw vectors; one deleted from the view becomes None."""
+        held = [row for row in rows if row is not None]
+        vectors, here = vectors_of(self._view, np.array([row.docno for row in held], dtype=np.int64))
+        filled = iter(
+            row._replace(vector=vector) if present else None
+            for row, vector, present in zip(held, vectors, here, strict=True)
+        )
+        return [None if row is None else next(filled) for row in rows]
+
+    def scan(self, where: Filter, docnos: BitMap) -> BitMap:
+        """Those of the docnos whose documents match, by looking at each."""
+        holds = filters.compile(where)
+        found = []
+        for some in _chunks(docnos_of(docnos).tolist()):
+            marks = ",".join("?" * len(some))
+            rows = self._connection.execute(
+                f"SELECT docno, payload, author FROM docs WHERE docno IN ({marks})", some
+            )
+            found += [
+                docno for docno, payload, author in rows if holds(filters.decode_payload(payload), author)
+            ]
+        return BitMap(found)
+
+
+def matches(
+    where: Filter, view: View, connection: sqlite3.Connection, indexes: filters.FieldIndexes
+) -> tuple[BitMap, bool]:
+    """The docnos of a view's documents that match, and whether field indexes alone could tell."""
+    candidates = indexes.evaluate(where, connection, view.universe)
+    if candidates.exact and candidates.bitmap is not None:
+        return candidates.bitmap, True
+    doubtful = (view.universe() if candidates.bitmap is None else candidates.bitmap) - candidates.certain
+    return candidates.certain | Reader(connection, view).scan(where, doubtful), False
+
+
+def vectors_of(view: View, docnos: I64) -> tuple[F32, Flags]:
+    """Raw vectors (n, dim) of docnos, and which of them the view has a row for."""
+    parts = view.sealed + view.growing
+    dim = parts[0].rows.raw.shape[1] if parts else 0
+    vectors = np.zeros((len(docnos), dim), dtype=np.float32)
+    present = np.zeros(len(docnos), dtype=bool)
+    for part, places, rows in view.locate(docnos):
+        vectors[places] = part.rows.raw[rows]
+        present[places] = True
+    return vectors, present
+
+
+def _chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), _CHUNK):
+        yield items[start : start + _CHUNK]

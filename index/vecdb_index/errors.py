@@ -1,0 +1,46 @@
+"""What can go wrong with a shard, by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class ShardError(Exception):
+    """The base of every error that the engine raises on purpose."""
+
+
+class ShardDamaged(ShardError):  # noqa: N818
+    """Stored bytes are not what was written. ``path`` names the file, ``reason`` says what does not fit."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class ShardInUse(ShardError):  # noqa: N818
+    """Another process (or another Shard in this one) holds the directory."""
+
+
+class FormatTooNew(ShardError):  # noqa: N818
+    """A newer vecdb wrote the shard; this one would misread it."""
+
+
+class ShardClosed(ShardError):  # noqa: N818
+    """The shard was closed."""
+
+
+class StorageFailed(ShardError):  # noqa: N818
+    """The disk refused a write (full, read-only, failing). Nothing of the call was applied; reads work."""
+
+
+class UnknownMutation(ShardError):  # noqa: N818
+    """A kind or format version of mutation that this version does not know. The replica must stop."""
+
+
+class MutationError(ShardError, ValueError):
+    """The bytes of a mutation of a known kind are malformed."""
+
+
+class DeadlineExceeded(ShardError, TimeoutError):  # noqa: N818
+    """A search ran past its deadline."""

@@ -1,0 +1,131 @@
+"""The background thread that checkpoints, and the scrub that reads everything once after opening."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from typing import Final
+
+import numpy as np
+
+from vecdb_index import sealed
+from vecdb_index.core import Core
+from vecdb_index.documents import vectors_of
+from vecdb_index.errors import ShardClosed, ShardDamaged, ShardError
+from vecdb_index.hashing import MultisetHash, document_digest
+
+_POLL: Final = 0.25  # seconds between looks at the size of the write-ahead log, while there are writes
+_RETRY: Final = 5.0
+_SCRUB_ROWS: Final = 256
+
+
+class Keeper:
+    """Begins checkpoints when SQLite's log is long, and when writes have paused."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="vecdb-keeper", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the checkpoint in progress."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def wake(self) -> None:
+        """There was a write."""
+        self._wake.set()
+
+    def _run(self) -> None:
+        core = self._core
+        while not self._stop.is_set():
+            if not core.unsynced:
+                self._wake.wait()
+                self._wake.clear()
+                continue
+            idle = time.monotonic() - core.last_write
+            if idle < core.options.rest_seconds and core.store.wal_bytes() < core.options.checkpoint_bytes:
+                self._stop.wait(_POLL)
+                continue
+            try:
+                core.checkpoint()
+            except ShardClosed:
+                return
+            except (ShardError, sqlite3.Error, OSError) as error:
+                core.error = f"{type(error).__name__}: {error}"
+                self._stop.wait(_RETRY)
+            else:
+                # Readers may have kept it from finishing; they are done in a moment.
+                self._stop.wait(_POLL if core.unsynced else 0.0)
+
+
+def verify(core: Core) -> None:
+    """Read everything the shard stores and compare it with its checksums.
+
+    Raises ShardDamaged naming the file. Segments that a merge drops meanwhile are passed over; ShardClosed
+    when the shard closes meanwhile.
+    """
+    for part in core.view.sealed:
+        manifest = part.rows.manifest
+        assert manifest is not None, "sealed parts have manifests"
+        core.check()
+        try:
+            sealed.verify_vectors(core.root, manifest)
+        except FileNotFoundError as error:
+            if any(item.rows is part.rows for item in core.view.sealed):
+                raise ShardDamaged(manifest.path(core.root, "raw"), "a file is missing") from error
+    _verify_database(core)
+
+
+def _verify_database(core: Core) -> None:
+    """SQLite's own check, then the digest of every document, then their sum."""
+    with core.store.reading() as connection:
+        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise ShardDamaged(core.store.path, verdict)
+        connection.execute("BEGIN")
+        try:
+            content = MultisetHash()
+            stored = connection.execute("SELECT value FROM meta WHERE key = 'content_hash'").fetchone()[0]
+            rows = connection.execute(
+                "SELECT docno, id, version, digest, payload, text FROM docs ORDER BY docno"
+            )
+            while some := rows.fetchmany(_SCRUB_ROWS):
+                core.check()
+                _verify_documents(core, some)
+                for row in some:
+                    content.add(row[3])
+        finally:
+            connection.execute("ROLLBACK")
+        if content.digest() != stored:
+            raise ShardDamaged(core.store.path, "the documents do not sum up to the content hash")
+
+
+def _verify_documents(core: Core, rows: list[tuple[int, str, int, bytes, bytes, str | None]]) -> None:
+    vectors, here = vectors_of(core.view, np.array([row[0] for row in rows], dtype=np.int64))
+    for (docno, id_, version, digest, payload, text), vector, present in zip(
+        rows, vectors, here, strict=True
+    ):
+        if not present:  # rewritten and merged away since this snapshot was taken
+            continue
+        encoded = None if text is None else text.encode()
+        if document_digest(id_.encode(), version, vector.data, payload, encoded) != digest:
+            raise ShardDamaged(core.store.path, f"document {id_!r} (docno {docno}) does not fit its digest")
+
+
+def scrub(core: Core) -> None:
+    """Verify in the background; damage is kept, and from then on nothing is served."""
+    try:
+        verify(core)
+    except ShardDamaged as damage:
+        core.damage = damage
+    except ShardClosed:
+        pass

@@ -1,0 +1,202 @@
+"""Parts and views: what a search sees.
+
+A Part is some rows that are searched together: a sealed segment, or a block of the growing segment up to
+some row. A View is every part at one applied index. Both are immutable; apply and the builder make new ones
+and swap them in, so searches take no lock and see one moment in the shard's history. Rows carry docnos;
+docnos are never used twice, and a part's tombstones are a bitmap of the rows that are alive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from pyroaring import BitMap
+
+from vecdb_index.calibrate import EfTable
+from vecdb_index.filters.columns import bitmap_of, docnos_of
+from vecdb_index.knn import F32, I64, Bits, Index, faiss, keep
+
+if TYPE_CHECKING:
+    from vecdb_index.sealed import Manifest
+
+Flags: TypeAlias = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """The rows of a part, whatever their tombstones.
+
+    Attributes:
+        docnos: (n,) int64, one a row, in the order of the vectors.
+        raw: (n, dim) float32 as written.
+        vectors: (n, dim) float32 as searched: normalized for cosine, else ``raw`` itself.
+        flat: an IndexFlat over ``vectors``.
+        graph: an HNSW index over ``vectors``, or None: the part is searched exactly.
+        efs: what the graph's efSearch must be for a recall.
+        manifest: of the sealed segment; None for a growing block.
+    """
+
+    docnos: I64
+    raw: F32
+    vectors: F32
+    flat: Index
+    graph: Index | None = None
+    efs: EfTable | None = None
+    manifest: Manifest | None = None
+    # Merged segments keep no order of docnos; then `order` sorts them. None: sorted as they are.
+    order: I64 | None = None
+    sorted_docnos: I64 | None = None
+
+    def __len__(self) -> int:
+        return len(self.docnos)
+
+    def find(self, docnos: I64) -> tuple[I64, Flags]:
+        """Rows of ``docnos``, and which of them are here; rows of absent ones mean nothing."""
+        keys = self.docnos if self.sorted_docnos is None else self.sorted_docnos
+        if not len(keys):
+            return np.zeros(len(docnos), dtype=np.int64), np.zeros(len(docnos), dtype=bool)
+        at = np.minimum(np.searchsorted(keys, docnos), len(keys) - 1)
+        here = keys[at] == docnos
+        return (at if self.order is None else self.order[at]), here
+
+
+def sorting(docnos: I64) -> tuple[I64 | None, I64 | None]:
+    """``order`` and ``sorted_docnos`` of a part."""
+    if len(docnos) < 2 or bool((docnos[1:] > docnos[:-1]).all()):
+        return None, None
+    order = np.argsort(docnos, kind="stable")
+    return order, docnos[order]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """Rows with their tombstones."""
+
+    rows: Rows
+    alive: Bits | None = None  # bit i of byte i // 8, little-endian: row i is alive; None: all are
+    dead: int = 0
+    _params: dict[Any, Any] = field(default_factory=dict)  # FAISS's parameter objects, made once
+
+    @property
+    def living(self) -> int:
+        """The number of rows that are not deleted."""
+        return len(self.rows) - self.dead
+
+    def without(self, rows: I64) -> Part:
+        """The part with more rows dead; those dead already are passed over."""
+        mask = full_bits(len(self.rows)) if self.alive is None else self.alive.copy()
+        np.bitwise_and.at(mask, rows >> 3, ~(np.uint8(1) << (rows & 7).astype(np.uint8)))
+        living = (
+            int(np.bitwise_count(mask).sum())
+            if hasattr(np, "bitwise_count")
+            else int(np.unpackbits(mask).sum())
+        )
+        return Part(self.rows, mask, len(self.rows) - living)
+
+    def is_alive(self, rows: I64) -> Flags:
+        """Which of these rows are not deleted."""
+        if self.alive is None:
+            return np.ones(len(rows), dtype=bool)
+        flags: Flags = (self.alive[rows >> 3] >> (rows & 7).astype(np.uint8) & 1).astype(bool)
+        return flags
+
+    def living_rows(self) -> I64:
+        """The rows that are not deleted, ascending."""
+        if self.alive is None:
+            return np.arange(len(self.rows), dtype=np.int64)
+        return np.flatnonzero(np.unpackbits(self.alive, count=len(self.rows), bitorder="little"))
+
+    def living_docnos(self) -> I64:
+        """Their docnos, in the order of the rows."""
+        return self.rows.docnos if self.alive is None else self.rows.docnos[self.living_rows()]
+
+    def flat_params(self) -> Any:
+        """Parameters for exact search among the living."""
+        if self.alive is None:
+            return None
+        made = self._params.get("flat")
+        if made is None:
+            made = self._params["flat"] = faiss.SearchParameters(sel=selector_of(self.alive))
+        return made
+
+    def graph_params(self, ef: int) -> Any:
+        """Parameters for a graph search among the living."""
+        made = self._params.get(ef)
+        if made is None:
+            selector = None if self.alive is None else selector_of(self.alive)
+            made = self._params[ef] = faiss.SearchParametersHNSW(efSearch=ef, sel=selector)
+        return made
+
+
+def full_bits(count: int) -> Bits:
+    """A bitmap in which the first ``count`` bits are set and no others."""
+    mask = np.full(-(-count // 8), 0xFF, dtype=np.uint8)
+    if count % 8:
+        mask[-1] = (1 << count % 8) - 1
+    return mask
+
+
+def bits_of(rows: I64, count: int) -> Bits:
+    """A bitmap of ``count`` bits in which those of ``rows`` are set."""
+    flags = np.zeros(count, dtype=np.uint8)
+    flags[rows] = 1
+    return np.packbits(flags, bitorder="little")
+
+
+def selector_of(bits: Bits) -> Any:
+    """FAISS's selector of the set bits. It holds the array's address, so it also carries the array."""
+    selector = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
+    keep(selector, bits)
+    return selector
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """A shard at one applied index.
+
+    ``sealed`` are segments in the order of their ids, ``growing`` blocks in the order of their docnos.
+    """
+
+    applied: int
+    documents: int
+    sealed: tuple[Part, ...] = ()
+    growing: tuple[Part, ...] = ()
+    _universe: list[BitMap] = field(default_factory=list)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Every part with a living row."""
+        return tuple(part for part in self.sealed + self.growing if part.living)
+
+    def universe(self) -> BitMap:
+        """The docnos of every living document; made once a view, not to be changed."""
+        if not self._universe:
+            made = [bitmap_of(part.living_docnos().astype(np.uint32)) for part in self.parts]
+            self._universe.append(BitMap().union(*made) if made else BitMap())
+        return self._universe[0]
+
+    def locate(self, docnos: I64) -> Iterator[tuple[Part, I64, I64]]:
+        """For each part that has some of the docnos: the part, the places in ``docnos``, and the rows."""
+        for part in self.sealed + self.growing:
+            rows, here = part.rows.find(docnos)
+            if here.any():
+                places = np.flatnonzero(here)
+                yield part, places, rows[places]
+
+
+def candidate_rows(part: Part, bitmap: BitMap) -> I64:
+    """The living rows of a part whose docno is in the bitmap, ascending."""
+    docnos = part.rows.docnos
+    if not len(docnos):
+        return np.empty(0, dtype=np.int64)
+    wanted = docnos_of(bitmap).astype(np.int64)
+    if len(wanted) * 8 < len(docnos):
+        rows, here = part.rows.find(wanted)
+        rows = np.sort(rows[here])
+    else:
+        rows = np.flatnonzero(np.isin(docnos, wanted, assume_unique=True, kind="table"))
+    return rows if part.alive is None else rows[part.is_alive(rows)]

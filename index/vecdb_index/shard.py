@@ -1,0 +1,393 @@
+"""The public face of the engine: one shard in one directory."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import msgpack
+import numpy as np
+import numpy.typing as npt
+from pyroaring import BitMap
+
+from vecdb_index import documents, filters, knn, search
+from vecdb_index.builder import Builder
+from vecdb_index.core import Core, create_directory
+from vecdb_index.documents import Reader
+from vecdb_index.errors import ShardError
+from vecdb_index.filters import Filter
+from vecdb_index.keeper import Keeper, scrub
+from vecdb_index.mutations import Delete, Mutation, Update, Upsert, encode
+from vecdb_index.plan import Wish
+from vecdb_index.results import ApplyResult, Row, SearchResult, SegmentStats, ShardStats
+from vecdb_index.schema import Schema, ShardOptions
+from vecdb_index.store import FILE
+
+MAX_K = 100_000
+
+T = TypeVar("T")
+
+
+class WriteRefused(ShardError):  # noqa: N818
+    """A write of the embedded interface that failed; ``result`` says which documents and why."""
+
+    def __init__(self, result: ApplyResult) -> None:
+        first = result.failures[0]
+        super().__init__(f"{first.code}: {first.message}")
+        self.result = result
+
+
+class Shard:
+    """Documents and their vectors in one directory, searched by FAISS. Every method may run on any thread.
+
+    Create one with ``Shard.create`` or ``Shard.open``; it is a context manager, and must be closed.
+    """
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._embedded = threading.RLock()
+        self._builder = Builder(core)
+        self._keeper = Keeper(core)
+        self._builder.start()
+        self._keeper.start()
+        self._scrub = threading.Thread(target=scrub, args=(core,), name="vecdb-scrub", daemon=True)
+        if core.options.scrub:
+            self._scrub.start()
+
+    @classmethod
+    def create(cls, path: Path | str, schema: Schema, options: ShardOptions | None = None) -> Shard:
+        """Make a new, empty shard in ``path``. FileExistsError when one is there, ShardInUse, OSError."""
+        root = Path(path)
+        create_directory(root)
+        return cls(Core(root, options or ShardOptions(), schema))
+
+    @classmethod
+    def open(cls, path: Path | str, options: ShardOptions | None = None) -> Shard:
+        """Open the shard in ``path``.
+
+        Raises FileNotFoundError, ShardInUse (another process, or shard of this one, has it), FormatTooNew, or
+        ShardDamaged, which names the file. Log entries above ``applied_index`` are then applied again by the
+        caller.
+        """
+        root = Path(path)
+        if not (root / FILE).is_file():
+            raise FileNotFoundError(f"{root} holds no shard")
+        return cls(Core(root, options or ShardOptions(), None))
+
+    def __enter__(self) -> Shard:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop background work, checkpoint, and unlock the directory. Closing twice is no error."""
+        self._builder.stop()
+        self._keeper.stop()
+        self._core.close()
+        if self._scrub.is_alive():
+            self._scrub.join()
+
+    # --- what it is ----------------------------------------------------------------------------------------
+
+    @property
+    def path(self) -> Path:
+        """Its directory."""
+        return self._core.root
+
+    @property
+    def schema(self) -> Schema:
+        """Its schema, with the fields declared as of the applied index."""
+        return self._core.schema
+
+    @property
+    def applied_index(self) -> int:
+        """The last log index whose effects searches see."""
+        return self._core.view.applied
+
+    @property
+    def durable_index(self) -> int:
+        """The log index up to which no power loss can take effects back: the log may be dropped below it."""
+        return self._core.durable
+
+    def content_hash(self) -> bytes:
+        """32 bytes, equal for equal (id, version, vector, payload, text), whatever the layout."""
+        return self._core.content_hash()
+
+    def stats(self) -> ShardStats:
+        """Counts and states, as of now."""
+        core, view = self._core, self._core.view
+        core.check()
+        recall = core.schema.target_recall
+        segments = []
+        for part in view.sealed:
+            manifest = part.rows.manifest
+            assert manifest is not None, "sealed parts have manifests"
+            efs = manifest.efs
+            segments.append(
+                SegmentStats(
+                    id=manifest.id,
+                    kind=manifest.kind,
+                    state="pending" if manifest.pending else "indexed",
+                    rows=len(part.rows),
+                    tombstones=part.dead,
+                    bytes=manifest.size,
+                    ef=None if efs is None else efs.ef(recall, 10),
+                    recall=None if efs is None else efs.measured(recall),
+                )
+            )
+        measured = [segment.recall for segment in segments if segment.recall is not None]
+        return ShardStats(
+            documents=view.documents,
+            segments=tuple(segments),
+            growing_rows=sum(part.living for part in view.growing),
+            unindexed_rows=self._builder.waiting(view),
+            disk_bytes=core.disk_bytes(),
+            state="failing" if core.error else "ready" if self._builder.settled(view) else "indexing",
+            recall=min(measured, default=None),
+            applied_index=view.applied,
+            durable_index=core.durable,
+            error=core.error,
+        )
+
+    def wait_indexed(self, timeout: float | None = None) -> bool:
+        """Wait until nothing waits to be sealed or indexed; False when ``timeout`` seconds pass before."""
+        return self._builder.wait_settled(timeout)
+
+    # --- the log's side ------------------------------------------------------------------------------------
+
+    def apply(self, entries: Sequence[tuple[int, bytes]]) -> list[ApplyResult]:
+        """Apply log entries: (log index, encoded mutation), indexes strictly increasing; gaps are fine.
+
+        All of them in one transaction, visible together. Entries at or below ``applied_index`` are skipped
+        and have no result. What a mutation gets wrong is in its result; exceptions leave the shard as it was:
+        UnknownMutation, StorageFailed, ShardDamaged, ShardClosed, ValueError for indexes out of order.
+        """
+        results = self._core.apply(entries)
+        self._builder.wake()
+        self._keeper.wake()
+        return results
+
+    def checkpoint(self) -> int:
+        """Make everything applied durable; returns ``durable_index`` (older if readers were in the way)."""
+        return self._core.checkpoint()
+
+    # --- searching -----------------------------------------------------------------------------------------
+
+    def search(
+        self,
+        queries: npt.NDArray[np.float32],
+        k: int,
+        *,
+        filter: Filter | None = None,  # noqa: A002 - the word of the API
+        ef: int | None = None,
+        exact: bool = False,
+        recall: float | None = None,
+        threshold: float | None = None,
+        deadline: float | None = None,
+        explain: bool = False,
+    ) -> SearchResult:
+        """The ``k`` nearest documents to each of ``queries``, (nq, dim) or (dim,) float32.
+
+        The schema's target recall unless ``recall``, ``ef`` or ``exact`` says otherwise. With a filter, every
+        query gets min(k, matches) hits. ``threshold`` drops scores on the worse side of it. ``deadline`` is a
+        time.monotonic() value; DeadlineExceeded. ValueError for a bad argument, FilterError for a bad filter.
+        """
+        core = self._core
+        core.check()
+        vectors = self._checked_queries(queries)
+        if not 0 < k <= MAX_K:
+            raise ValueError(f"k must be from 1 to {MAX_K:,}, not {k}")
+        wish = Wish(core.schema.target_recall if recall is None else recall, ef, exact)
+        view = core.view
+        if not explain and filter is None:
+            query = search.Query(vectors, k, wish, core.schema.higher_is_better, None, threshold, deadline)
+            return search.run(view, query, self._ids)
+        return self._planned(vectors, k, wish, filter, threshold, deadline, explain)
+
+    def _planned(
+        self,
+        vectors: knn.F32,
+        k: int,
+        wish: Wish,
+        where: Filter | None,
+        threshold: float | None,
+        deadline: float | None,
+        explain: bool,
+    ) -> SearchResult:
+        core, view = self._core, self._core.view
+        begun = time.perf_counter()
+        matching, by_index = None, True
+        if where is not None:
+            filters.validate(where)
+            with core.store.reading() as connection:
+                matching, by_index = documents.matches(where, view, connection, core.indexes)
+        filtered = time.perf_counter()
+        query = search.Query(vectors, k, wish, core.schema.higher_is_better, matching, threshold, deadline)
+        result = search.run(view, query, self._ids)
+        if explain:
+            result.explain.update(
+                applied_index=view.applied,
+                documents=view.documents,
+                matches=None if matching is None else len(matching),
+                filter_by_index=by_index if where is not None else None,
+                filter_seconds=filtered - begun,
+                search_seconds=time.perf_counter() - filtered,
+                parts=[search.describe(target) for target in search.plan(view, query)],
+            )
+        return result
+
+    def _checked_queries(self, queries: npt.NDArray[np.float32]) -> knn.F32:
+        vectors = np.ascontiguousarray(queries, dtype=np.float32)
+        if vectors.ndim == 1:
+            vectors = vectors[None, :]
+        dim = self._core.schema.dim
+        if vectors.ndim != 2 or vectors.shape[1] != dim:
+            raise ValueError(f"queries must be (n, {dim}), not {np.shape(queries)}")
+        if not np.isfinite(vectors).all():
+            raise ValueError("queries must be finite")
+        return knn.normalized(vectors) if self._core.schema.metric == "cosine" else vectors
+
+    def _ids(self, docnos: list[int]) -> dict[int, str]:
+        with self._core.store.reading() as connection:
+            found = Reader(connection, self._core.view).by_docno(docnos, documents.columns(False, False))
+        return {docno: row.id for docno, row in found.items()}
+
+    # --- reading -------------------------------------------------------------------------------------------
+
+    def fetch(
+        self,
+        docnos: Sequence[int] | npt.NDArray[np.int64],
+        *,
+        payload: bool = True,
+        text: bool = True,
+        vector: bool = False,
+    ) -> list[Row | None]:
+        """The documents of a search's ``docnos``, in that order; None for one that was deleted meanwhile.
+
+        What is not asked for is b"" (payload) or None. Vectors are the raw ones, bit for bit.
+        """
+        wanted: list[int] = docnos.tolist() if isinstance(docnos, np.ndarray) else list(docnos)
+
+        def read(reader: Reader) -> list[Row | None]:
+            found = reader.by_docno(wanted, documents.columns(payload, text))
+            rows = [found.get(docno) for docno in wanted]
+            return reader.with_vectors(rows) if vector else rows
+
+        return self._read(read)
+
+    def get(
+        self, ids: Sequence[str], *, payload: bool = True, text: bool = True, vector: bool = False
+    ) -> list[Row]:
+        """Documents by id in the order asked, missing ones left out."""
+
+        def read(reader: Reader) -> list[Row]:
+            found = reader.by_id(list(ids), documents.columns(payload, text))
+            rows = [found[id_] for id_ in ids if id_ in found]
+            return self._with_vectors(reader, rows) if vector else rows
+
+        return self._read(read)
+
+    def scroll(
+        self,
+        after_id: str | None,
+        limit: int,
+        filter: Filter | None = None,  # noqa: A002
+        *,
+        payload: bool = True,
+        text: bool = True,
+        vector: bool = False,
+    ) -> list[Row]:
+        """The next ``limit`` documents after an id (None: from the start), in the order of UTF-8 bytes."""
+        if limit < 1:
+            raise ValueError(f"limit must be at least 1, not {limit}")
+        matching = None if filter is None else self._matching(filter)
+
+        def read(reader: Reader) -> list[Row]:
+            rows = reader.scroll(after_id, limit, documents.columns(payload, text), matching)
+            return self._with_vectors(reader, rows) if vector else rows
+
+        return self._read(read)
+
+    def count(self, filter: Filter | None = None) -> int:  # noqa: A002
+        """How many documents there are, or match."""
+        self._core.check()
+        return self._core.view.documents if filter is None else len(self._matching(filter))
+
+    def matching_ids(self, filter: Filter, limit: int) -> list[tuple[str, int]]:  # noqa: A002
+        """(id, version) of up to ``limit`` matches, in id order: what a delete by filter settles."""
+        rows = self.scroll(None, limit, filter, payload=False, text=False)
+        return [(row.id, row.version) for row in rows]
+
+    def _matching(self, where: Filter) -> BitMap:
+        self._core.check()
+        filters.validate(where)
+        with self._core.store.reading() as connection:
+            return documents.matches(where, self._core.view, connection, self._core.indexes)[0]
+
+    def _read(self, read: Callable[[Reader], T]) -> T:
+        core = self._core
+        core.check()
+        with core.store.reading() as connection:
+            return read(Reader(connection, core.view))
+
+    def _with_vectors(self, reader: Reader, rows: list[Row]) -> list[Row]:
+        return [row for row in reader.with_vectors(rows) if row is not None]
+
+    # --- without a server ----------------------------------------------------------------------------------
+
+    def upsert(
+        self,
+        ids: Sequence[str],
+        vectors: npt.NDArray[np.float32],
+        payloads: Sequence[Mapping[str, Any]] | None = None,
+        texts: Sequence[str | None] | None = None,
+        *,
+        if_versions: Sequence[int | None] | None = None,
+    ) -> int:
+        """Write documents at the next log index, for use without a server; returns their version.
+
+        WriteRefused when it was refused. Durable at once with ``ShardOptions(synchronous="full")``.
+        """
+        packed = None if payloads is None else [msgpack.packb(dict(item), datetime=True) for item in payloads]
+        return self._write(Upsert(ids, vectors, packed, texts, "", _now_ms(), None, if_versions)).index
+
+    def update(
+        self,
+        ids: Sequence[str],
+        payload: Mapping[str, Any],
+        *,
+        remove_keys: Sequence[str] = (),
+        replace: bool = False,
+        if_versions: Sequence[int | None] | None = None,
+    ) -> int:
+        """Change payloads (see ``Update``); returns how many documents there were to change."""
+        packed = msgpack.packb(dict(payload), datetime=True)
+        mutation = Update(ids, packed, tuple(remove_keys), replace, "", _now_ms(), if_versions)
+        return self._write(mutation).count
+
+    def delete(self, ids: Sequence[str] | None = None, *, filter: Filter | None = None) -> int:  # noqa: A002
+        """Delete documents by id, or those that match a filter; returns how many there were."""
+        if (ids is None) == (filter is None):
+            raise ValueError("delete takes ids or a filter")
+        with self._embedded:
+            if filter is not None:
+                ids = [id_ for id_, _ in self.matching_ids(filter, max(1, self.count()))]
+            return self._write(Delete(list(ids))).count if ids else 0
+
+    def _write(self, mutation: Mutation) -> ApplyResult:
+        with self._embedded:
+            (result,) = self.apply([(self.applied_index + 1, encode(mutation))])
+        if any(failure.code != "not_found" for failure in result.failures):
+            raise WriteRefused(result)
+        return result
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
