@@ -1,0 +1,39 @@
+"""What can go wrong between a proposal and its effect."""
+
+from __future__ import annotations
+
+
+class GroupError(Exception):
+    """The base of what a group answers a proposal with."""
+
+
+class UnknownGroup(GroupError):
+    """This node holds no replica of the group."""
+
+
+class HostClosed(GroupError):
+    """The node is shutting down; nothing was written."""
+
+
+class GroupDamaged(GroupError):
+    """The group's log and its state do not fit together; the message says how."""
+
+
+class GroupStopped(GroupError):
+    """The group's state machine failed and applies nothing any more, until the node is started again."""
+
+
+class GroupBlocked(GroupError):
+    """The disk is full, or the log is catching up after it was: the group takes no writes for now.
+
+    `durable` says whether the entry that this answers is in the log: it will be
+    applied when there is room, unless the node's data is thrown away.
+    """
+
+    def __init__(self, message: str, *, durable: bool = False) -> None:
+        super().__init__(message)
+        self.durable = durable
+
+
+class StorageFull(Exception):
+    """Raised by a state machine that had no room to apply: nothing was, and it may be tried again."""
