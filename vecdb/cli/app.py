@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import typer
 
-from vecdb.cli import cluster, collections, node, query
+from vecdb.cli import cluster, collections, ingest, node, query
 from vecdb.cli.exits import ExitCode, complain, report
 from vecdb.cli.help import examples
 
@@ -39,6 +39,7 @@ def build() -> typer.Typer:
         ),
     )
     node.register(app)
+    ingest.register(app)
     query.register(app)
     app.add_typer(collections.build(), name="collections")
     app.add_typer(cluster.build(), name="cluster")

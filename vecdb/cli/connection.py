@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -17,7 +17,8 @@ from vecdb.cli.exits import CommandError, warn
 if TYPE_CHECKING:
     from vecdb_client import Client
 
-P = ParamSpec("P")
+# A person waits: about two seconds of trying bridge a restart, ten would feel hung.
+_ATTEMPTS = 6
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
@@ -31,18 +32,24 @@ class Node:
     tls_ca: str | None
     timeout: float
 
-    def client(self, timeout: float | None = None) -> Client:
-        """A client; close it after use. `timeout` (seconds) overrides the option.
+    def client(self) -> Client:
+        """A client; close it after use.
 
         Raises CommandError where an address, token file or CA file is unusable.
         """
-        from vecdb_client import Client
+        from vecdb_client import Client, RetryPolicy
 
         # The client's warnings are for operators too, without the line of code.
         warnings.showwarning = lambda message, *_: warn(str(message))
         tls: bool | str | None = True if self.tls_ca == "system" else self.tls_ca
         try:
-            return Client(list(self.addresses), token=self._token(), tls=tls, timeout=timeout or self.timeout)
+            return Client(
+                self.addresses,
+                token=self._token(),
+                tls=tls,
+                timeout=self.timeout,
+                retry=RetryPolicy(attempts=_ATTEMPTS),
+            )
         except ValueError as error:
             raise CommandError(str(error)) from None
 
@@ -83,7 +90,7 @@ def _options(
     return Node(addresses, token_file, tls_ca, timeout)
 
 
-def with_node(command: Callable[Concatenate[Node, P], None]) -> Callable[..., None]:
+def with_node(command: Callable[..., None]) -> Callable[..., None]:
     """Gives a command the options above; their `Node` becomes its first argument."""
     shared = inspect.signature(_options, eval_str=True).parameters
     own = list(inspect.signature(command).parameters.values())[1:]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from vecdb.config.endpoint import Endpoint, parse_endpoint
 
@@ -15,7 +15,7 @@ KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
 
-_SIZE = re.compile(r"(\d+) *(?:([kmgt])i?b|b)?", re.IGNORECASE)
+_SIZE = re.compile(r"(\d+) *(?:([kmgt])(?:i?b)?|b)?", re.IGNORECASE)
 _POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
 
 
@@ -47,7 +47,8 @@ def _path(value: object) -> object:
 
 
 Size = Annotated[int, BeforeValidator(_size)]
-EndpointKey = Annotated[Endpoint, BeforeValidator(_endpoint), PlainSerializer(str)]
+# NoDecode: in a variable it is text, not JSON.
+EndpointKey = Annotated[Endpoint, NoDecode, BeforeValidator(_endpoint), PlainSerializer(str)]
 PathKey = Annotated[Path, BeforeValidator(_path)]
 
 
