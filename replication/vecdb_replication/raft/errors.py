@@ -41,7 +41,7 @@ class ConfChangeError(RaftError):
     """A change of membership that the current configuration does not allow."""
 
 
-class RaftFatal(Exception):  # noqa: N818 - the project's word for it, not an error to be handled
+class RaftFatal(Exception):
     """An invariant is broken: the core must not be used any further.
 
     Raised where continuing could contradict what this replica has promised: a commit index beyond

@@ -21,7 +21,6 @@ from .messages import (
     Ready,
     Role,
     Snapshot,
-    SoftState,
 )
 from .sizes import entries_size
 from .state import Raft
@@ -138,9 +137,19 @@ class RawNode:
             or unstable.next_snapshot()
             or raft.read_states
             or raft.log.has_next_committed(not self._async)
-            or raft.hard_state() not in (EMPTY_HARD_STATE, self._hard_state)
-            or raft.soft_state() != self._soft_state
+            or self._hard_state_changed()
+            or self._soft_state_changed()
         )
+
+    def _hard_state_changed(self) -> bool:
+        raft, before = self._raft, self._hard_state
+        return (
+            raft.log.committed != before.commit or raft.term != before.term or raft.vote != before.vote
+        )
+
+    def _soft_state_changed(self) -> bool:
+        raft, before = self._raft, self._soft_state
+        return raft.lead != before.lead or raft.role is not before.role
 
     def ready(self) -> Ready:
         """Hand out all there is to do, once: nothing of it comes again.
@@ -150,22 +159,25 @@ class RawNode:
         """
         raft = self._raft
         unstable = raft.log.unstable
-        soft_state, hard_state, before = raft.soft_state(), raft.hard_state(), self._hard_state
+        before = self._hard_state
+        hard_state = raft.hard_state() if self._hard_state_changed() else None
+        soft_state = raft.soft_state() if self._soft_state_changed() else None
         entries = tuple(unstable.next_entries())
         committed = tuple(raft.log.next_committed(not self._async))
-        changed = hard_state if hard_state != before else None
         snapshot = unstable.next_snapshot()
         ready = Ready(
-            soft_state if soft_state != self._soft_state else None,
-            changed,
+            soft_state,
+            hard_state,
             tuple(raft.read_states),
             entries,
             snapshot,
             committed,
-            self._outgoing(changed, entries, snapshot, committed),
-            bool(entries) or hard_state.term != before.term or hard_state.vote != before.vote,
+            self._outgoing(hard_state, entries, snapshot, committed),
+            bool(entries) or raft.term != before.term or raft.vote != before.vote,
         )
-        self._accept(soft_state, hard_state, committed)
+        self._soft_state = soft_state or self._soft_state
+        self._hard_state = hard_state or before
+        self._accept(committed)
         return ready
 
     def _outgoing(
@@ -238,9 +250,8 @@ class RawNode:
             snapshot=snapshot,
         )
 
-    def _accept(self, soft_state: SoftState, hard_state: HardState, committed: tuple[Entry, ...]) -> None:
+    def _accept(self, committed: tuple[Entry, ...]) -> None:
         raft = self._raft
-        self._soft_state, self._hard_state = soft_state, hard_state
         raft.read_states = []
         raft.messages = []
         raft.messages_after_append = []

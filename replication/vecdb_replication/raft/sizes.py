@@ -13,7 +13,7 @@ from .messages import Entry
 
 def varint_size(value: int) -> int:
     """Bytes of `value`, unsigned, as a protobuf varint: seven bits a byte."""
-    return (max(value.bit_length(), 1) + 6) // 7
+    return 1 if value < 0x80 else (value.bit_length() + 6) // 7
 
 
 def entry_size(entry: Entry) -> int:
