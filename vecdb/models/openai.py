@@ -28,6 +28,9 @@ _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 _REFUSED = frozenset({400, 413, 422})
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 8.0
+# Loading gives up sooner than embedding: callers wait for it together, the next
+# one tries again, and a node that stops waits for it too.
+_LOAD_PATIENCE = 5.0
 # JSON text of one component, generously; and of everything around them.
 _BYTES_PER_FLOAT = 48
 _ENVELOPE_BYTES = 65_536
@@ -49,6 +52,7 @@ class OpenAIEmbedder:
         self.passage_prefix = config.passage_prefix
         self._config = config
         self._dim = config.dim
+        self._patience = min(config.retry_seconds, _LOAD_PATIENCE)
         self._closing = threading.Event()
         self._client = httpx.Client(
             headers=_headers(config, os.environ if environ is None else environ),
@@ -97,6 +101,7 @@ class OpenAIEmbedder:
         }
         fingerprint = Fingerprint.take(digest_of("openai", settings), self)
         self._dim = fingerprint.dim
+        self._patience = config.retry_seconds
         return fingerprint
 
     def _embed(self, texts: Sequence[str], prefix: str) -> Vectors:
@@ -112,7 +117,7 @@ class OpenAIEmbedder:
 
     def _batch(self, texts: list[str]) -> npt.NDArray[np.float64]:
         """One request, tried again while that may help and time is left."""
-        give_up = time.monotonic() + self._config.retry_seconds
+        give_up = time.monotonic() + self._patience
         pause = _FIRST_PAUSE
         while True:
             try:

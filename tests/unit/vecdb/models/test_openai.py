@@ -3,16 +3,14 @@
 import email.utils
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.support.embedding_server import DIM, EmbeddingServer, Reply, embedding, serve_embeddings
 from vecdb.models import (
     EmbeddingError,
     ModelLoadError,
@@ -22,96 +20,21 @@ from vecdb.models import (
 )
 from vecdb.models.openai import OpenAIEmbedder
 
-DIM = 8
-
-
-def embedding(text: str) -> list[float]:
-    """What the server's model makes of a text: deterministic, not normalized."""
-    values: list[float] = (np.random.default_rng(list(text.encode())).standard_normal(DIM) * 3).tolist()
-    return values
-
-
-@dataclass
-class Reply:
-    status: int = 200
-    body: bytes = b""
-    headers: dict[str, str] = field(default_factory=dict)
-    gate: threading.Event | None = None
-    drip: float | None = None
-
-
-@dataclass
-class Endpoint:
-    """A server; `script` holds the next replies, then it answers properly."""
-
-    url: str
-    script: list[Reply | Callable[[list[str]], Reply]] = field(default_factory=list)
-    requests: list[dict[str, Any]] = field(default_factory=list)
-    headers: list[dict[str, str]] = field(default_factory=list)
-    arrived: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
-
-    def answer(self, body: dict[str, Any]) -> Reply:
-        if self.script:
-            step = self.script.pop(0)
-            return step if isinstance(step, Reply) else step(body["input"])
-        return proper(body["input"])
-
-
-def proper(texts: list[str], shuffled: bool = True) -> Reply:
-    data = [{"object": "embedding", "index": i, "embedding": embedding(t)} for i, t in enumerate(texts)]
-    return Reply(body=json.dumps({"data": data[::-1] if shuffled else data}).encode())
-
 
 @pytest.fixture
-def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[EmbeddingServer]:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            made.requests.append({"path": self.path, **body})
-            made.headers.append(dict(self.headers))
-            reply = made.answer(body)
-            made.arrived.release()
-            if reply.gate is not None:
-                reply.gate.wait(timeout=30)
-            self.send_response(reply.status)
-            for key, value in {"Content-Length": str(len(reply.body)), **reply.headers}.items():
-                self.send_header(key, value)
-            self.end_headers()
-            try:
-                if reply.drip is None:
-                    self.wfile.write(reply.body)
-                else:
-                    for byte in reply.body:
-                        self.wfile.write(bytes([byte]))
-                        time.sleep(reply.drip)
-            except OSError:
-                self.close_connection = True  # the client had enough
-
-        def log_message(self, *args: object) -> None:
-            """Keeps the test's output clean."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    made = Endpoint(f"http://127.0.0.1:{server.server_address[1]}/v1")
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    yield made
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serve_embeddings() as made:
+        yield made
 
 
-def config(endpoint: Endpoint, **options: Any) -> OpenAIConfig:
+def config(endpoint: EmbeddingServer, **options: Any) -> OpenAIConfig:
     return OpenAIConfig(kind="openai", name="remote", base_url=endpoint.url, model="m-1", **options)
 
 
 @pytest.fixture
-def model(endpoint: Endpoint) -> Iterator[OpenAIEmbedder]:
+def model(endpoint: EmbeddingServer) -> Iterator[OpenAIEmbedder]:
     made = OpenAIEmbedder(config(endpoint, batch_size=3))
     endpoint.requests.clear()
     yield made
@@ -119,7 +42,7 @@ def model(endpoint: Endpoint) -> Iterator[OpenAIEmbedder]:
 
 
 def test_texts_go_out_in_batches_and_vectors_come_back_in_order(
-    endpoint: Endpoint, model: OpenAIEmbedder
+    endpoint: EmbeddingServer, model: OpenAIEmbedder
 ) -> None:
     """Whatever order an answer has, each text gets the vector of its index, of unit length."""
     texts = [f"text {i}" for i in range(7)]
@@ -134,7 +57,7 @@ def test_texts_go_out_in_batches_and_vectors_come_back_in_order(
     assert (model.dim, model.metric) == (DIM, "cosine")
 
 
-def test_no_texts_need_no_request(endpoint: Endpoint, model: OpenAIEmbedder) -> None:
+def test_no_texts_need_no_request(endpoint: EmbeddingServer, model: OpenAIEmbedder) -> None:
     """An empty batch is a (0, dim) matrix, and blank texts never leave the node."""
     assert model.embed_queries([]).shape == (0, DIM)
     with pytest.raises(EmbeddingError) as refused:
@@ -143,7 +66,7 @@ def test_no_texts_need_no_request(endpoint: Endpoint, model: OpenAIEmbedder) -> 
     assert endpoint.requests == []
 
 
-def test_prefixes_key_and_dimension_are_sent(endpoint: Endpoint) -> None:
+def test_prefixes_key_and_dimension_are_sent(endpoint: EmbeddingServer) -> None:
     """The key comes from the environment variable alone; prefixes are put before the texts."""
     options = {"query_prefix": "q: ", "passage_prefix": "p: ", "dim": DIM, "request_dim": True}
     model = OpenAIEmbedder(config(endpoint, api_key_env="KEY", **options), {"KEY": " sk-secret\n"})
@@ -156,7 +79,9 @@ def test_prefixes_key_and_dimension_are_sent(endpoint: Endpoint) -> None:
 
 
 @pytest.mark.parametrize("environ", [{}, {"KEY": ""}, {"KEY": "sk\nX: y"}, {"KEY": "schlüssel"}])
-def test_a_missing_or_broken_key_is_named_not_shown(endpoint: Endpoint, environ: dict[str, str]) -> None:
+def test_a_missing_or_broken_key_is_named_not_shown(
+    endpoint: EmbeddingServer, environ: dict[str, str]
+) -> None:
     """The message has the variable's name and never its value."""
     with pytest.raises(ModelLoadError, match="KEY holds no key") as refused:
         OpenAIEmbedder(config(endpoint, api_key_env="KEY"), environ)
@@ -164,7 +89,7 @@ def test_a_missing_or_broken_key_is_named_not_shown(endpoint: Endpoint, environ:
     assert endpoint.requests == []
 
 
-def test_vectors_may_stay_as_they_are(endpoint: Endpoint) -> None:
+def test_vectors_may_stay_as_they_are(endpoint: EmbeddingServer) -> None:
     """Without `normalize` the endpoint's vectors are returned unchanged."""
     model = OpenAIEmbedder(config(endpoint, normalize=False, metric="dot"))
     np.testing.assert_allclose(model.embed_queries(["x"])[0], embedding("x"), rtol=1e-6)
@@ -172,9 +97,9 @@ def test_vectors_may_stay_as_they_are(endpoint: Endpoint) -> None:
     model.close()
 
 
-def test_identity_is_what_is_computed_not_where(endpoint: Endpoint) -> None:
+def test_identity_is_what_is_computed_not_where(endpoint: EmbeddingServer) -> None:
     """Another address of the same model matches; another model or prefix does not."""
-    alias = Endpoint(endpoint.url.replace("127.0.0.1", "localhost"))
+    alias = EmbeddingServer(endpoint.url.replace("127.0.0.1", "localhost"))
     made = [
         OpenAIEmbedder(config(endpoint)),
         OpenAIEmbedder(config(alias)),
@@ -188,27 +113,29 @@ def test_identity_is_what_is_computed_not_where(endpoint: Endpoint) -> None:
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-def test_passing_trouble_is_waited_out(endpoint: Endpoint, model: OpenAIEmbedder, status: int) -> None:
+def test_passing_trouble_is_waited_out(endpoint: EmbeddingServer, model: OpenAIEmbedder, status: int) -> None:
     """Overload and server errors are tried again, honouring a short Retry-After."""
     endpoint.script = [Reply(status, headers={"Retry-After": "0"})] * 2
     assert model.embed_queries(["x"]).shape == (1, DIM)
     assert len(endpoint.requests) == 3
 
 
-def test_retries_without_advice_back_off(endpoint: Endpoint, model: OpenAIEmbedder) -> None:
+def test_retries_without_advice_back_off(endpoint: EmbeddingServer, model: OpenAIEmbedder) -> None:
     """Without Retry-After, or with nonsense in it, the node chooses a pause itself."""
     endpoint.script = [Reply(503), Reply(503, headers={"Retry-After": "soon"})]
     assert model.embed_queries(["x"]).shape == (1, DIM)
 
 
-def test_a_retry_after_date_is_understood(endpoint: Endpoint, model: OpenAIEmbedder) -> None:
+def test_a_retry_after_date_is_understood(endpoint: EmbeddingServer, model: OpenAIEmbedder) -> None:
     """Retry-After may be a date; one in the past means now."""
     past = email.utils.format_datetime(email.utils.localtime().replace(year=2001))
     endpoint.script = [Reply(429, headers={"Retry-After": past})]
     assert model.embed_queries(["x"]).shape == (1, DIM)
 
 
-def test_a_long_retry_after_is_reported_not_waited_for(endpoint: Endpoint, model: OpenAIEmbedder) -> None:
+def test_a_long_retry_after_is_reported_not_waited_for(
+    endpoint: EmbeddingServer, model: OpenAIEmbedder
+) -> None:
     """An endpoint that wants an hour does not hold a thread for an hour; callers get the hint."""
     endpoint.script = [Reply(429, headers={"Retry-After": "3600"})]
     with pytest.raises(ModelUnavailable, match="answers 429") as gave_up:
@@ -216,7 +143,7 @@ def test_a_long_retry_after_is_reported_not_waited_for(endpoint: Endpoint, model
     assert gave_up.value.retry_after == 3600
 
 
-def test_closing_ends_the_wait_for_a_retry(endpoint: Endpoint, model: OpenAIEmbedder) -> None:
+def test_closing_ends_the_wait_for_a_retry(endpoint: EmbeddingServer, model: OpenAIEmbedder) -> None:
     """A call that waits to retry ends when the model is closed; later calls fail at once."""
     endpoint.script = [Reply(429, headers={"Retry-After": "30"})]
     while endpoint.arrived.acquire(blocking=False):
@@ -231,14 +158,14 @@ def test_closing_ends_the_wait_for_a_retry(endpoint: Endpoint, model: OpenAIEmbe
         model.embed_queries(["x"])
 
 
-def test_an_endpoint_that_is_gone_is_unavailable(endpoint: Endpoint) -> None:
+def test_an_endpoint_that_is_gone_is_unavailable(endpoint: EmbeddingServer) -> None:
     """Nobody listening: ModelUnavailable, after the configured time, naming the model."""
-    gone = Endpoint("http://127.0.0.1:9/v1")
+    gone = EmbeddingServer("http://127.0.0.1:9/v1")
     with pytest.raises(ModelUnavailable, match="endpoint of model 'remote' does not answer"):
         OpenAIEmbedder(config(gone, retry_seconds=0))
 
 
-def test_silence_and_dripping_time_out(endpoint: Endpoint) -> None:
+def test_silence_and_dripping_time_out(endpoint: EmbeddingServer) -> None:
     """Neither silence nor a byte now and then holds a call beyond its timeout."""
     model = OpenAIEmbedder(config(endpoint, timeout_seconds=0.3, retry_seconds=0))
     gate = threading.Event()
@@ -252,7 +179,9 @@ def test_silence_and_dripping_time_out(endpoint: Endpoint) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
-def test_texts_that_the_endpoint_refuses(endpoint: Endpoint, model: OpenAIEmbedder, status: int) -> None:
+def test_texts_that_the_endpoint_refuses(
+    endpoint: EmbeddingServer, model: OpenAIEmbedder, status: int
+) -> None:
     """A refusal is the caller's error, is not retried, and quotes the endpoint safely."""
     complaint = json.dumps({"error": {"message": "too long\x1b[31m" + "x" * 500}}).encode()
     endpoint.script = [Reply(status, complaint)]
@@ -264,7 +193,7 @@ def test_texts_that_the_endpoint_refuses(endpoint: Endpoint, model: OpenAIEmbedd
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"error": "no"}', b'{"error": {"message": 3}}'])
-def test_a_refusal_without_a_message(endpoint: Endpoint, model: OpenAIEmbedder, body: bytes) -> None:
+def test_a_refusal_without_a_message(endpoint: EmbeddingServer, model: OpenAIEmbedder, body: bytes) -> None:
     """Whatever the body of a refusal, the status is reported."""
     endpoint.script = [Reply(400, body)]
     with pytest.raises(EmbeddingError, match=r"\(400\)"):
@@ -273,7 +202,7 @@ def test_a_refusal_without_a_message(endpoint: Endpoint, model: OpenAIEmbedder, 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 302])
 def test_other_answers_are_final_and_not_quoted(
-    endpoint: Endpoint, model: OpenAIEmbedder, status: int
+    endpoint: EmbeddingServer, model: OpenAIEmbedder, status: int
 ) -> None:
     """Wrong keys, wrong paths and redirects are reported by status; bodies may echo secrets."""
     endpoint.script = [Reply(status, b"your key sk-secret", {"Location": "http://127.0.0.1:9/"})]
@@ -317,7 +246,7 @@ GOOD = [1.0] * DIM
         [entry(0, GOOD), entry(1, [1.0] * (DIM + 1))],
     ],
 )
-def test_answers_are_not_trusted(endpoint: Endpoint, model: OpenAIEmbedder, data: Any) -> None:
+def test_answers_are_not_trusted(endpoint: EmbeddingServer, model: OpenAIEmbedder, data: Any) -> None:
     """Anything but one vector of the right size for each text is refused, and the next call works."""
     body = data if isinstance(data, bytes) else json.dumps({"data": data}).encode()
     endpoint.script = [Reply(body=body)]
@@ -337,7 +266,7 @@ def test_answers_are_not_trusted(endpoint: Endpoint, model: OpenAIEmbedder, data
     ],
 )
 def test_unusable_numbers_are_located(
-    endpoint: Endpoint, values: str, normalize: bool, complaint: str
+    endpoint: EmbeddingServer, values: str, normalize: bool, complaint: str
 ) -> None:
     """Vectors that no index can hold fail the one text they belong to."""
     model = OpenAIEmbedder(config(endpoint, normalize=normalize))
@@ -350,14 +279,14 @@ def test_unusable_numbers_are_located(
     model.close()
 
 
-def test_an_answer_without_end_is_cut(endpoint: Endpoint, model: OpenAIEmbedder) -> None:
+def test_an_answer_without_end_is_cut(endpoint: EmbeddingServer, model: OpenAIEmbedder) -> None:
     """An answer much larger than the vectors could be is not read to its end."""
     endpoint.script = [Reply(body=b" " * 1_000_000)]
     with pytest.raises(ModelUnavailable, match="more than"):
         model.embed_queries(["x"])
 
 
-def test_damaged_compression_is_unavailable(endpoint: Endpoint) -> None:
+def test_damaged_compression_is_unavailable(endpoint: EmbeddingServer) -> None:
     """A body that does not decode as declared is the endpoint's trouble."""
     model = OpenAIEmbedder(config(endpoint, retry_seconds=0))
     endpoint.script = [Reply(body=b"not gzip at all", headers={"Content-Encoding": "gzip"})]
@@ -366,20 +295,20 @@ def test_damaged_compression_is_unavailable(endpoint: Endpoint) -> None:
     model.close()
 
 
-def test_a_wrong_dimension_is_refused_when_loaded(endpoint: Endpoint) -> None:
+def test_a_wrong_dimension_is_refused_when_loaded(endpoint: EmbeddingServer) -> None:
     """`dim` is insisted on from the first answer."""
     with pytest.raises(ModelUnavailable, match="has 8 dimensions, 9 are expected"):
         OpenAIEmbedder(config(endpoint, dim=9))
 
 
-def test_a_model_name_that_the_endpoint_refuses_is_a_load_error(endpoint: Endpoint) -> None:
+def test_a_model_name_that_the_endpoint_refuses_is_a_load_error(endpoint: EmbeddingServer) -> None:
     """A refusal of the probe texts is no error of any caller's text."""
     endpoint.script = [Reply(400, b'{"error": {"message": "no such model"}}')]
     with pytest.raises(ModelLoadError, match="no such model"):
         OpenAIEmbedder(config(endpoint))
 
 
-def test_an_old_load_does_not_disturb_a_newer_one(endpoint: Endpoint) -> None:
+def test_an_old_load_does_not_disturb_a_newer_one(endpoint: EmbeddingServer) -> None:
     """A load that fails after its registry was closed leaves the next load alone."""
     gate = threading.Event()
     endpoint.script = [Reply(404, gate=gate)]

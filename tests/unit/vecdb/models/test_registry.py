@@ -1,6 +1,5 @@
 """Configuration, registry and pool: what the rest of the node sees."""
 
-import asyncio
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from tests.support.tiny_onnx import word_tokenizer, write_model
 from vecdb.models import (
     ModelConfigError,
     ModelLoadError,
-    ModelPool,
     ModelRegistry,
     OnnxConfig,
     OpenAIConfig,
@@ -170,17 +168,3 @@ def test_a_closed_registry_loads_anew(tmp_path: Path) -> None:
     registry.close()
     assert registry.info("tiny").fingerprint is None
     assert registry.get("tiny") is not before
-
-
-async def test_the_pool_serves_coroutines(tmp_path: Path) -> None:
-    """Coroutines that ask together share one batching embedder, which embeds."""
-    pool = ModelPool(ModelRegistry([onnx(write(tmp_path)), *bundled_models()]))
-    together = await asyncio.gather(*(pool.get("tiny") for _ in range(5)))
-    assert len({id(b) for b in together}) == 1
-    assert await pool.get("tiny") is together[0]
-    np.testing.assert_allclose(await together[0].embed_queries(["red"]), TABLE[1:2])
-    words = await pool.get("wordllama-256")
-    assert (await words.embed_queries(["red"])).shape == (1, 256)
-    with pytest.raises(UnknownModel):
-        await pool.get("gpt")
-    await pool.close()
