@@ -10,7 +10,8 @@ is read back and verified alone, and each byte of data is checksummed once in it
 
 Checks are salted with random bytes of the segment's header and with the record's offset. Entry data
 may well contain bytes of a log (a backup of one, or an attacker's idea of one); without the salt
-such bytes behind a tear would pass for a record.
+such bytes behind a tear would pass for a record. The record magic itself is taken from the salt, so
+that nobody who does not read the disk can fill an entry with it and make the search behind a tear slow.
 """
 
 from __future__ import annotations
@@ -36,7 +37,6 @@ HEADER_BYTES = _SEGMENT.size + 4
 
 # magic, length of meta, length of data, lsn, durable offset, CRC32C of meta; then one of all these.
 _HEAD = struct.Struct("<4sIQQQI")
-RECORD_MAGIC = b"\xf1LR\x9d"
 HEAD_BYTES = _HEAD.size + 4
 
 _CRC = struct.Struct("<I")
@@ -104,7 +104,7 @@ class Head:
     def encode(self, seed: int, offset: int) -> bytes:
         """The record's first 40 bytes, when it lies at `offset` of a segment with that seed."""
         body = _HEAD.pack(
-            RECORD_MAGIC, self.meta_bytes, self.data_bytes, self.lsn, self.durable, self.meta_check
+            record_magic(seed), self.meta_bytes, self.data_bytes, self.lsn, self.durable, self.meta_check
         )
         return body + _CRC.pack(crc32c(body, _place(seed, offset)))
 
@@ -112,11 +112,16 @@ class Head:
     def decode(cls, raw: memoryview, seed: int, offset: int) -> Head | None:
         """The head at `offset` of the segment `raw`; None where there is no valid one."""
         body = raw[offset : offset + HEAD_BYTES]
-        if len(body) < HEAD_BYTES or body[:4] != RECORD_MAGIC:
+        if len(body) < HEAD_BYTES or body[:4] != record_magic(seed):
             return None
         if body[-4:] != _CRC.pack(crc32c(body[:-4], _place(seed, offset))):
             return None
         return cls(*_HEAD.unpack(body[:-4])[1:])
+
+
+def record_magic(seed: int) -> bytes:
+    """The first four bytes of every record of a segment with that seed."""
+    return _CRC.pack(seed)
 
 
 def _place(seed: int, offset: int) -> int:

@@ -1,8 +1,5 @@
 """What can go wrong with the log, by what the caller has to do about it."""
 
-# The names are those of etcd's storage and of the field, not Python's "...Error".
-# ruff: noqa: N818
-
 from __future__ import annotations
 
 from pathlib import Path

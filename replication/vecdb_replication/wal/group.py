@@ -78,7 +78,7 @@ class GroupLog:
             self.last_index,
             self.snapshot,
             self.tombstone,
-            sum(self._lengths),
+            int(np.asarray(self._lengths).sum(dtype=np.uint64)),
         )
 
     def checkpoint(self, group: int) -> Checkpoint:

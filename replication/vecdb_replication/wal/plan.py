@@ -9,7 +9,7 @@ from crc32c import crc32c
 from vecdb_replication.wal.codec import Run, Update
 from vecdb_replication.wal.errors import LogMisuse
 from vecdb_replication.wal.group import GroupLog
-from vecdb_replication.wal.types import Entry, GroupUpdate, SnapshotMark
+from vecdb_replication.wal.types import Entry, GroupUpdate, SnapshotMark, Tombstone
 
 _MAX_KIND = 255
 _MAX_DATA = 2**32 - 1
@@ -19,12 +19,13 @@ _MAX_NUMBER = 2**64 - 1
 class _Draft:
     """A group as it will be after the updates planned so far: bounds and terms, nothing more."""
 
-    __slots__ = ("_first", "_log", "_mark", "_runs", "last")
+    __slots__ = ("_first", "_log", "_mark", "_runs", "_stone", "last")
 
     def __init__(self, log: GroupLog | None) -> None:
         self._log = log
         self._runs: list[Run] = []
         self._mark = log.snapshot if log else None
+        self._stone = log.tombstone if log else None
         self._first = log.first_index if log else 1
         self.last = log.last_index if log else 0
 
@@ -38,9 +39,15 @@ class _Draft:
         assert self._log is not None
         return self._log.term(index)
 
-    def bury(self) -> None:
-        """A tombstone: whatever follows belongs to a new replica."""
+    def bury(self, stone: Tombstone) -> bool:
+        """Take a tombstone; returns whether it is news. Whatever follows belongs to a new replica."""
+        if self._stone and stone.replica_id < self._stone.replica_id:
+            raise LogMisuse(f"replica {stone.replica_id} was buried before {self._stone.replica_id}")
+        if stone == self._stone:
+            return False
+        self._stone = stone
         self._log, self._runs, self._mark, self._first, self.last = None, [], None, 1, 0
+        return True
 
     def install(self, mark: SnapshotMark) -> bool:
         """Take a snapshot mark; returns whether it empties the log."""
@@ -88,8 +95,9 @@ def _plan(update: GroupUpdate, draft: _Draft) -> Update:
         if update.entries or update.hard_state or update.snapshot:
             raise LogMisuse("a tombstone comes alone")
         _check_numbers(update.tombstone.replica_id)
-        draft.bury()
-        return Update(update.group, tombstone=update.tombstone)
+        news = draft.bury(update.tombstone)
+        # Burying the same replica again must not empty its successor's log.
+        return Update(update.group, tombstone=update.tombstone if news else None)
     if update.snapshot:
         _check_numbers(update.snapshot.index, update.snapshot.term)
     if update.hard_state:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from crc32c import crc32c
 
-from vecdb_replication.wal.codec import HEAD_BYTES, RECORD_MAGIC, Head, Item, decode_items, run_of
+from vecdb_replication.wal.codec import HEAD_BYTES, Head, Item, decode_items, record_magic, run_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +68,17 @@ def proof_behind(segment: memoryview, bad: int, seed: int) -> int | None:
     head of a record which says that more than `bad` bytes were durable when it was written: then the
     bad bytes had been synced, even if that later record is itself torn. The length field at `bad`
     cannot be trusted, so the magic is looked for at every byte; the salted check of the head keeps
-    look-alikes in entry data from costing more than these 40 bytes each.
+    chance look-alikes from costing more than these 40 bytes each.
     """
     raw = segment.obj
     assert isinstance(raw, bytes), "segments are read as bytes"
-    at = raw.find(RECORD_MAGIC, bad + 1)
+    magic = record_magic(seed)
+    at = raw.find(magic, bad + 1)
     while at >= 0:
         head = Head.decode(segment, seed, at)
         if head is not None and (head.durable > bad or _is_whole(segment, at, seed)):
             return at
-        at = raw.find(RECORD_MAGIC, at + 1)
+        at = raw.find(magic, at + 1)
     return None
 
 

@@ -156,6 +156,16 @@ def test_a_tombstone_empties_the_group_and_stays(fs: FaultFileSystem, wal: Wal) 
         assert log.state(1).last_index == 2
 
 
+def test_burying_again_spares_the_next_replica(wal: Wal) -> None:
+    wal.append([GroupUpdate(1, tombstone=Tombstone(3)), GroupUpdate(1, run(1, 2))])
+    wal.append([GroupUpdate(1, tombstone=Tombstone(3))])
+    assert wal.entries(1, 1, 3) == run(1, 2)
+    with pytest.raises(LogMisuse, match="replica 2 was buried before 3"):
+        wal.append([GroupUpdate(1, tombstone=Tombstone(2))])
+    wal.append([GroupUpdate(1, tombstone=Tombstone(4)), GroupUpdate(1, tombstone=Tombstone(4))])
+    assert wal.state(1) == GroupState(tombstone=Tombstone(4))
+
+
 def test_entries_stop_at_max_bytes_but_never_before_the_first(wal: Wal) -> None:
     wal.append([GroupUpdate(1, run(1, 9))])
     size = len(run(1, 1)[0].data)
