@@ -25,6 +25,7 @@ x509_extensions = names
 commonName = supplied
 [names]
 subjectAltName = DNS:localhost, IP:127.0.0.1
+{extension}
 """
 
 
@@ -43,11 +44,15 @@ def make_certificate(
     begins: timedelta = timedelta(days=-1),
     ends: timedelta = timedelta(days=30),
     passphrase: str | None = None,
+    extension: str = "",
 ) -> KeyPair:
-    """Makes one that is good from `begins` to `ends`, told from now. Skips the test without openssl."""
+    """Makes one that is good from `begins` to `ends`, told from now.
+
+    `extension` is a line of openssl's configuration. Skips the test without openssl.
+    """
     pair = KeyPair(folder / f"{name}.pem", folder / f"{name}.key")
     config, request = folder / f"{name}.cnf", folder / f"{name}.csr"
-    config.write_text(_CONFIG.format(folder=folder, name=name))
+    config.write_text(_CONFIG.format(folder=folder, name=name, extension=extension))
     (folder / f"{name}.index").touch()
     protect = ["-nodes"] if passphrase is None else ["-passout", f"pass:{passphrase}"]
     unlock = [] if passphrase is None else ["-passin", f"pass:{passphrase}"]

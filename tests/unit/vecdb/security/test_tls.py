@@ -91,6 +91,12 @@ def test_validity_is_a_warning(tmp_path: Path, begins: int, ends: int, words: st
     assert line["file"] == str(old.cert)
 
 
+def test_what_else_clients_dislike_is_a_warning(tmp_path: Path) -> None:
+    """A certificate for another purpose works for nobody who checks: its operator is told."""
+    odd = make_certificate(tmp_path, "odd", extension="extendedKeyUsage = clientAuth")
+    assert "clients may refuse it: " in load_certificate(odd.cert, odd.key).warning
+
+
 def test_an_encrypted_connection_end_to_end(pair: KeyPair) -> None:
     """The context serves a client that checks name and chain."""
     here, there = socket.socketpair()
