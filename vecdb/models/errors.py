@@ -11,7 +11,7 @@ class ModelConfigError(ModelError):
     """The configuration of the models is invalid; the message names the key."""
 
 
-class UnknownModel(ModelError):  # noqa: N818 - the name that the API reports
+class UnknownModel(ModelError):
     """No model of this name is configured on this node."""
 
     def __init__(self, name: str, known: Sequence[str]) -> None:
@@ -25,7 +25,7 @@ class ModelLoadError(ModelError):
     """The model's files are missing, damaged, or not what the configuration says."""
 
 
-class ModelUnavailable(ModelError):  # noqa: N818
+class ModelUnavailable(ModelError):
     """The model's endpoint does not answer, or not usefully; trying later may help.
 
     `retry_after` is the number of seconds the endpoint asked to be left alone,
@@ -37,7 +37,7 @@ class ModelUnavailable(ModelError):  # noqa: N818
         self.retry_after = retry_after
 
 
-class ModelBusy(ModelError):  # noqa: N818
+class ModelBusy(ModelError):
     """Too many texts are waiting for this model already."""
 
 

@@ -188,7 +188,7 @@ class OpenAIEmbedder:
         return f"the endpoint of model {self.name!r} {what}"
 
 
-class _Retry(Exception):  # noqa: N818 - a signal between two functions of this module
+class _Retry(Exception):
     def __init__(self, message: str, after: float | None = None) -> None:
         super().__init__(message)
         self.after = after
