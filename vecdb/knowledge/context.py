@@ -139,7 +139,11 @@ def build_context(
     while blocks and count(_render(blocks)) > token_budget:
         blocks.pop()
     text = _render(blocks)
-    return Context(text, tuple(_cite(number, block) for number, block in enumerate(blocks, 1)), count(text))
+    return Context(
+        text,
+        tuple(_cite(number, block) for number, block in enumerate(blocks, 1)),
+        count(text) if text else 0,
+    )
 
 
 def _render(blocks: Sequence[_Block]) -> str:

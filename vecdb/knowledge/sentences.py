@@ -90,11 +90,8 @@ def units(text: str) -> Iterator[Unit]:
     at = 0
     for start, end in code_spans(text):
         yield from _prose(text, at, start)
-        body = start
-        while text[body] == " ":
-            body += 1
-        stop = end - (len(text[start:end]) - len(text[start:end].rstrip()))
-        yield Unit(body, stop, opens=True, code=True)
+        body = _skip_space(text, start, end)
+        yield Unit(body, _before_space(text, body, end), opens=True, code=True)
         at = end
     yield from _prose(text, at, len(text))
 
@@ -117,11 +114,9 @@ def _prose(text: str, begin: int, end: int) -> Iterator[Unit]:
             if newline >= 0:
                 line = newline + 1
         if ends and stop > start:
-            yield Unit(start, stop, opens)
+            yield Unit(start, _before_space(text, start, stop), opens)
             start, opens = resume, paragraph
-    stop = end
-    while stop > start and text[stop - 1].isspace():
-        stop -= 1
+    stop = _before_space(text, start, end)
     if stop > start:
         yield Unit(start, stop, opens)
 
@@ -129,6 +124,12 @@ def _prose(text: str, begin: int, end: int) -> Iterator[Unit]:
 def _skip_space(text: str, at: int, end: int) -> int:
     while at < end and text[at].isspace():
         at += 1
+    return at
+
+
+def _before_space(text: str, start: int, at: int) -> int:
+    while at > start and text[at - 1].isspace():
+        at -= 1
     return at
 
 
@@ -197,5 +198,6 @@ def _period_ends(text: str, at: int, resume: int, line: int) -> bool:
         return not (len(word) <= 2 and after.lower() in MONTHS)
     if lower in ENDING or "." in word or (len(word) == 1 and word.isupper()):
         # "U.S. Government", "J. Smith", "et al. (2004)", but "in the U.S. The ..."
-        return after.lower() in STARTERS and after[:1].isupper()
+        initial = len(after) == 1 and text[resume + 1 : resume + 2] == "."
+        return after.lower() in STARTERS and after[:1].isupper() and not initial
     return True
