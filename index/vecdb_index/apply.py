@@ -2,8 +2,8 @@
 
 Everything decided here depends on the entries and the documents alone: no clock, no layout, no
 configuration, and no float beyond "is it finite". What a mutation gets wrong is a Failure in its result,
-equal on every replica, and never an exception; exceptions mean that this replica cannot go on (UnknownMutation) or
-could not write (StorageFailed), and leave the shard as it was.
+equal on every replica, and never an exception; exceptions mean that this replica cannot go on
+(UnknownMutation) or could not write (StorageFailed), and leave the shard as it was.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class _Known:
     digest: bytes
 
 
-class _Refused(Exception):  # noqa: N818 - it never leaves this module
+class _Refused(Exception):
     """A mutation that changes nothing."""
 
     def __init__(self, *failures: Failure) -> None:

@@ -9,8 +9,8 @@ One thread a shard does one thing at a time, in small steps, the most urgent fir
 4. with nothing else to do, merge segments where there are too many, and rebuild those with many tombstones.
 
 Which segments to merge follows the usual rule of log-structured indexes: a segment is absorbed once what
-would be merged with it is a fair share of its size, so rows are rewritten O(log n) times. The largest of them lends
-its graph, which is extended instead of built again.
+would be merged with it is a fair share of its size, so rows are rewritten O(log n) times. The largest of them
+lends its graph, which is extended instead of built again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Final
 from vecdb_index import sealed
 from vecdb_index.build import Build
 from vecdb_index.core import Core
-from vecdb_index.errors import ShardClosed
+from vecdb_index.errors import ShardClosed, ShardDamaged
 from vecdb_index.growing import Block
 from vecdb_index.knn import faiss
 from vecdb_index.parts import Part, View
@@ -88,8 +88,8 @@ class Builder:
             self._wake.clear()
             try:
                 pause = self._turn()
-            except ShardClosed:
-                return
+            except (ShardClosed, ShardDamaged):
+                return  # damage was noted by whoever found it
             except Exception as error:
                 # Whatever it is, the shard goes on without, says so, and tries again.
                 self._core.error = f"{type(error).__name__}: {error}"
@@ -105,6 +105,7 @@ class Builder:
     def _turn(self) -> float | None:
         """Do one thing; how long to sleep after it (None: until woken)."""
         core, view = self._core, self._core.view
+        core.check()
         if len(core.blocks) > 1:
             self._seal(core.blocks[0])
             return 0.0
@@ -123,7 +124,7 @@ class Builder:
             return 0.0
         if build is not None:
             pause = self._maybe_write(idle)
-            return self._forget_build() if pause is None else pause
+            return self._forget_build(idle) if pause is None else pause
         return self._tidy(view)
 
     def _seal(self, block: Block) -> None:
@@ -196,7 +197,10 @@ class Builder:
         self._core.replace(rows, old)
         build.adopt(rows)
 
-    def _forget_build(self) -> float:
+    def _forget_build(self, idle: float) -> float:
+        """Let go of the build's memory once the load has ended."""
+        if idle < self._options.rest_seconds:
+            return self._options.rest_seconds - idle
         self._build = None
         return 0.0
 

@@ -138,6 +138,8 @@ class Core:
             if self.closed:
                 return
             self.closed = True
+            with self.changed:
+                self.changed.notify_all()
             try:
                 if self.damage is None:
                     self._checkpoint_locked()
@@ -209,10 +211,18 @@ class Core:
             sealed_parts = tuple(_without(part, dead) for part in sealed_parts)
         self._commits += 1
         self.last_write = time.monotonic()
-        self._show(View(effects.applied, effects.documents, sealed_parts, self._growing()))
+        view = View(effects.applied, effects.documents, sealed_parts, self._growing())
+        view.inherit(self.view, [batch.docnos for batch in effects.batches], effects.dead)
+        self._show(view)
 
     def _growing(self) -> tuple[Part, ...]:
         return tuple(block.part for block in self.blocks)
+
+    def _show_layout(self, sealed_parts: tuple[Part, ...]) -> None:
+        """The same documents in other parts."""
+        view = View(self.view.applied, self.view.documents, sealed_parts, self._growing())
+        view.inherit(self.view, [], [])
+        self._show(view)
 
     def _show(self, view: View) -> None:
         self.view = view
@@ -240,7 +250,7 @@ class Core:
         with self.lock:
             if self.blocks[-1].count:
                 self.blocks.append(self._new_block())
-                self._show(View(self.view.applied, self.view.documents, self.view.sealed, self._growing()))
+                self._show_layout(self.view.sealed)
 
     def replace(self, new: Rows | None, old: Iterable[int], block: Block | None = None) -> None:
         """Put a segment in the place of others (their ids) or of a block, with the tombstones as of now.
@@ -278,7 +288,7 @@ class Core:
             if paths:
                 self._trash.append((self._commits, paths))
             kept.sort(key=_id_of)
-            self._show(View(self.view.applied, self.view.documents, tuple(kept), self._growing()))
+            self._show_layout(tuple(kept))
 
     def _record(
         self, connection: sqlite3.Connection, part: Part | None, ids: set[int], block: Block | None
@@ -324,8 +334,10 @@ class Core:
         self._trash = kept
 
     def disk_bytes(self) -> int:
-        """Bytes of every file of the shard."""
-        return sum(path.stat().st_size for path in self.root.rglob("*") if path.is_file())
+        """Bytes of the shard's files."""
+        return self.store.bytes_on_disk() + sum(
+            part.rows.manifest.size for part in self.view.sealed if part.rows.manifest is not None
+        )
 
 
 def _lock(root: Path) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Final, TypeVar
 
 import numpy as np
@@ -36,6 +37,10 @@ class Reader:
     def __init__(self, connection: sqlite3.Connection, view: View) -> None:
         self._connection, self._view = connection, view
 
+    def over(self, view: View) -> Reader:
+        """The same connection with another view."""
+        return Reader(self._connection, view)
+
     def by_docno(self, docnos: Sequence[int], select: str) -> dict[int, Row]:
         """Rows by docno; deleted ones are left out."""
         found: dict[int, Row] = {}
@@ -59,19 +64,15 @@ class Reader:
         if matching is not None and len(matching) <= _SORT_AT_MOST:
             rows = self.by_docno(docnos_of(matching).tolist(), select).values()
             # The order of code points is that of UTF-8 bytes, which is SQLite's.
-            later = sorted(row for row in rows if after is None or row.id > after)
-            return later[:limit]
-        picked: list[Row] = []
-        walk = self._connection.execute(
-            f"SELECT {select} FROM docs WHERE id > ? ORDER BY id", ("" if after is None else after,)
-        )
-        for row in walk:
-            if len(picked) >= limit:
-                break
-            if matching is None or row[7] in matching:
-                picked.append(Row._make((*row, None)))
+            later = [row for row in rows if after is None or row.id > after]
+            return sorted(later, key=lambda row: row.id)[:limit]
+        # Walks the index of ids alone, which holds docnos; only rows that are wanted are read.
+        walk = self._connection.execute("SELECT docno FROM docs WHERE id > ? ORDER BY id", (after or "",))
+        wanted = (docno for (docno,) in walk if matching is None or docno in matching)
+        picked = list(islice(wanted, limit))
         walk.close()
-        return picked
+        found = self.by_docno(picked, select)
+        return [found[docno] for docno in picked if docno in found]
 
     def with_vectors(self, rows: Sequence[Row | None]) -> list[Row | None]:
         """The rows with raw vectors; one deleted from the view becomes None."""

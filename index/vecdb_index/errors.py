@@ -9,7 +9,7 @@ class ShardError(Exception):
     """The base of every error that the engine raises on purpose."""
 
 
-class ShardDamaged(ShardError):  # noqa: N818
+class ShardDamaged(ShardError):
     """Stored bytes are not what was written. ``path`` names the file, ``reason`` says what does not fit."""
 
     def __init__(self, path: Path, reason: str) -> None:
@@ -18,23 +18,23 @@ class ShardDamaged(ShardError):  # noqa: N818
         self.reason = reason
 
 
-class ShardInUse(ShardError):  # noqa: N818
+class ShardInUse(ShardError):
     """Another process (or another Shard in this one) holds the directory."""
 
 
-class FormatTooNew(ShardError):  # noqa: N818
+class FormatTooNew(ShardError):
     """A newer vecdb wrote the shard; this one would misread it."""
 
 
-class ShardClosed(ShardError):  # noqa: N818
+class ShardClosed(ShardError):
     """The shard was closed."""
 
 
-class StorageFailed(ShardError):  # noqa: N818
+class StorageFailed(ShardError):
     """The disk refused a write (full, read-only, failing). Nothing of the call was applied; reads work."""
 
 
-class UnknownMutation(ShardError):  # noqa: N818
+class UnknownMutation(ShardError):
     """A kind or format version of mutation that this version does not know. The replica must stop."""
 
 
@@ -42,5 +42,5 @@ class MutationError(ShardError, ValueError):
     """The bytes of a mutation of a known kind are malformed."""
 
 
-class DeadlineExceeded(ShardError, TimeoutError):  # noqa: N818
+class DeadlineExceeded(ShardError, TimeoutError):
     """A search ran past its deadline."""

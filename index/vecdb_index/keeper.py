@@ -57,7 +57,7 @@ class Keeper:
                 continue
             try:
                 core.checkpoint()
-            except ShardClosed:
+            except (ShardClosed, ShardDamaged):
                 return
             except (ShardError, sqlite3.Error, OSError) as error:
                 core.error = f"{type(error).__name__}: {error}"

@@ -68,7 +68,7 @@ def new_graph(dim: int, metric: Metric) -> Index:
 
 
 def search(index: Index, queries: F32, k: int, params: Any = None) -> tuple[F32, I64]:
-    """Scores (nq, k) and rows (nq, k; -1 for none) of the best for each of ``queries`` (nq, dim), C-contiguous.
+    """Scores (nq, k) and rows (nq, k; -1: none) of the best for ``queries`` (nq, dim), C-contiguous.
 
     The wrapper in faiss checks and converts more than the hot path needs; this calls below it. The arrays
     are named, so they outlive the call during which FAISS holds their addresses without the GIL.

@@ -61,7 +61,7 @@ class Retries:
             self._evict()
 
     def forget(self, index: int) -> None:
-        """Drop what lies outside the window at a log index; called for each, so that batching changes nothing."""
+        """Drop what lies outside the window at a log index; called for each, so batching changes nothing."""
         oldest = index - self._window
         expired = self._connection.execute(
             "SELECT session, MAX(sequence) FROM retries WHERE log_index <= ? GROUP BY session", (oldest,)

@@ -22,6 +22,7 @@ from vecdb_index.errors import ShardError
 from vecdb_index.filters import Filter
 from vecdb_index.keeper import Keeper, scrub
 from vecdb_index.mutations import Delete, Mutation, Update, Upsert, encode
+from vecdb_index.parts import View
 from vecdb_index.plan import Wish
 from vecdb_index.results import ApplyResult, Row, SearchResult, SegmentStats, ShardStats
 from vecdb_index.schema import Schema, ShardOptions
@@ -32,7 +33,7 @@ MAX_K = 100_000
 T = TypeVar("T")
 
 
-class WriteRefused(ShardError):  # noqa: N818
+class WriteRefused(ShardError):
     """A write of the embedded interface that failed; ``result`` says which documents and why."""
 
     def __init__(self, result: ApplyResult) -> None:
@@ -123,7 +124,6 @@ class Shard:
     def stats(self) -> ShardStats:
         """Counts and states, as of now."""
         core, view = self._core, self._core.view
-        core.check()
         recall = core.schema.target_recall
         segments = []
         for part in view.sealed:
@@ -149,12 +149,19 @@ class Shard:
             growing_rows=sum(part.living for part in view.growing),
             unindexed_rows=self._builder.waiting(view),
             disk_bytes=core.disk_bytes(),
-            state="failing" if core.error else "ready" if self._builder.settled(view) else "indexing",
+            state=self._state(view),
             recall=min(measured, default=None),
             applied_index=view.applied,
             durable_index=core.durable,
-            error=core.error,
+            error=core.error if core.damage is None else str(core.damage),
         )
+
+    def _state(self, view: View) -> str:
+        if self._core.damage is not None:
+            return "damaged"
+        if self._core.error is not None:
+            return "failing"
+        return "ready" if self._builder.settled(view) else "indexing"
 
     def wait_indexed(self, timeout: float | None = None) -> bool:
         """Wait until nothing waits to be sealed or indexed; False when ``timeout`` seconds pass before."""
@@ -338,7 +345,13 @@ class Shard:
             return read(Reader(connection, core.view))
 
     def _with_vectors(self, reader: Reader, rows: list[Row]) -> list[Row]:
-        return [row for row in reader.with_vectors(rows) if row is not None]
+        filled = reader.with_vectors(rows)
+        if None in filled:
+            # The database may be a commit ahead of the view; whoever commits publishes before unlocking.
+            with self._core.lock:
+                reader = reader.over(self._core.view)
+            filled = reader.with_vectors(rows)
+        return [row for row in filled if row is not None]
 
     # --- without a server ----------------------------------------------------------------------------------
 

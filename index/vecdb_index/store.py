@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vecdb_index import filters
-from vecdb_index.errors import FormatTooNew, ShardDamaged, StorageFailed
+from vecdb_index.errors import FormatTooNew, ShardClosed, ShardDamaged, StorageFailed
 from vecdb_index.schema import ShardOptions
 
 FORMAT: Final = 1
@@ -93,6 +93,8 @@ class Store:
 
     def take(self) -> sqlite3.Connection:
         """A reader's connection; give it back with ``give``."""
+        if self._closed:
+            raise ShardClosed(str(self.path))
         try:
             return self._idle.pop()
         except IndexError:
@@ -186,10 +188,11 @@ class Store:
 
     def wal_bytes(self) -> int:
         """The size of SQLite's write-ahead log file."""
-        try:
-            return self.path.with_name(FILE + "-wal").stat().st_size
-        except FileNotFoundError:
-            return 0
+        return _size(self.path.with_name(FILE + "-wal"))
+
+    def bytes_on_disk(self) -> int:
+        """The size of the database and its write-ahead log."""
+        return _size(self.path) + self.wal_bytes()
 
     def checkpoint(self, *, truncate: bool = False) -> bool:
         """Move the write-ahead log into the database and sync it; whether all of it went.
@@ -209,6 +212,13 @@ class Store:
             finally:
                 self.give(connection)
             return bool(frames == moved and frames >= 0)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def put(connection: sqlite3.Connection, key: str, value: Any) -> None:
