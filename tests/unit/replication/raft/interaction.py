@@ -39,8 +39,7 @@ def conf_text(conf: Json) -> str:
     if conf["voters_outgoing"]:
         parts[0] += "&&(" + " ".join(map(str, conf["voters_outgoing"])) + ")"
     for name in ("learners", "learners_next"):
-        if conf[name]:
-            parts.append(f"{name}=({' '.join(map(str, conf[name]))})")
+        parts += [f"{name}=({' '.join(map(str, conf[name]))})"] * bool(conf[name])
     if conf["auto_leave"]:
         parts.append("autoleave")
     return " ".join(parts)
@@ -228,9 +227,8 @@ class Interaction:
 
     def _do_log(self, words: list[str], _: Any) -> None:
         log = self._ask("log", int(words[0]))
-        self.trace.append(
-            f"[{log['first']}, {log['last']}]: {', '.join(map(entry_text, log['entries']))}".rstrip()
-        )
+        entries = ", ".join(map(entry_text, log["entries"]))
+        self.trace.append(f"[{log['first']}, {log['last']}]: {entries}".rstrip())
 
     # What they are made of
 
