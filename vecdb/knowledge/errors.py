@@ -20,9 +20,9 @@ class SourceError(ValueError):
         self.where = where
 
 
-class ParseTimeout(SourceError):  # noqa: N818 -- an outcome, and SourceError says the rest
+class ParseTimeout(SourceError):
     """The parser was stopped at its limit of processor or wall-clock time."""
 
 
-class ParseTooLarge(SourceError):  # noqa: N818 -- as above
+class ParseTooLarge(SourceError):
     """The source, or what comes out of it, is larger than a limit allows; the message names the limit."""

@@ -49,6 +49,7 @@ class _Writer:
         self._size = 0
         self._gap = ""
         self._prefix = ""
+        self._locked = False
         self._row = 0
         self._heading: tuple[int, int, int] | None = None
         self.headings: list[tuple[int, int, str]] = []
@@ -74,34 +75,40 @@ class _Writer:
             raise ParseTooLarge(self._name, f"more than max_chars ({self._limit}) characters of text")
         self._parts += (self._gap, text)
         self._gap = ""
+        self._locked = False
 
     def want(self, gap: str) -> None:
         """Ask for white space (none, " ", newlines) before the next text; the strongest wish wins."""
-        if self._gap != _CELL and len(gap) >= len(self._gap):
+        if not self._locked and len(gap) >= len(self._gap):
             self._gap = gap
 
     def open_item(self) -> None:
         """What is written next is an item of a list."""
         self.want("\n")
+        self._locked = True
         self._prefix = "- "
 
     def close_item(self) -> None:
         """End the item; an empty one leaves nothing."""
         self._prefix = ""
+        self._locked = False
         self.want("\n")
 
     def open_row(self) -> None:
         """What is written next is a row of a table."""
         self.want("\n")
+        self._locked = True
         self._row = self._size
 
     def open_cell(self) -> None:
-        """What is written next is a cell; blocks in it do not break the row."""
+        """What is written next is a cell; a block that it begins with does not break the row."""
+        self._locked = True
         if self._size > self._row:
             self._gap = _CELL
 
     def close_row(self) -> None:
         """End the row, whose last cells may have been empty."""
+        self._locked = False
         self._gap = "\n"
 
     def open_heading(self, level: int) -> None:

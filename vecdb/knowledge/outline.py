@@ -13,7 +13,7 @@ _HEADING = re.compile(
     r"|^ {0,3}(?P<setext>[^\s>#|+*-][^\n]*)\n {0,3}(?P<under>=+|-{2,})[ \t]*\r?$",
     re.MULTILINE,
 )
-_CLOSING_MARKS = re.compile(r"[ \t]+#+[ \t\r]*$")
+_CLOSING_MARKS = re.compile(r"(?:^|[ \t]+)#+[ \t\r]*$")
 _MARKUP = re.compile(r"[*_`]+|!?\[([^\]]*)\]\([^)]*\)")
 
 

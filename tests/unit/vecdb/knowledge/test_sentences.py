@@ -82,7 +82,7 @@ def test_paragraphs_are_told() -> None:
 
 
 def test_code_is_one_unit() -> None:
-    """A fenced block is kept whole, its blank lines and periods included, and ends at its own kind of fence."""
+    """A fenced block is kept whole, blank lines and periods included, up to its own kind of fence."""
     text = "Before.\n\n```py\nx = 1. \n\n~~~\n# no heading\n```\nAfter. ```not a fence``` here."
     found = list(units(text))
     assert [text[unit.start : unit.end] for unit in found if unit.code] == [
