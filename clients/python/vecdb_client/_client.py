@@ -64,7 +64,8 @@ class Client(BaseClient):
     `addresses` is "host:port" (7700 where there is no port) or a list of
     them: any node answers any request, and where one is UNAVAILABLE the next
     is asked. `token` is an access token; `tls` is None for plaintext, True to
-    trust the system's roots, the path of a CA file, or a `TLS` value.
+    trust the system's roots, the path of a CA file, or a `TLS` value (its
+    files are read now: OSError).
 
     `session` is what `.session` of another client gave: reads then include at
     least what that one had seen. `timeout` is in seconds for each request

@@ -21,6 +21,8 @@ def _numpy_default(value: object) -> Any:
         return value.tolist()
     if isinstance(value, datetime):
         raise ValueError(f"a datetime in a payload needs a time zone: {value!r}")
+    if isinstance(value, int):
+        raise OverflowError(f"{value} does not fit 64 bits")
     raise TypeError(f"a payload cannot hold {type(value).__name__}")
 
 

@@ -165,7 +165,7 @@ class Attempts:
 class Endpoints:
     """The addresses of a client, and which of them is in use."""
 
-    __slots__ = ("_options", "_tls", "addresses", "current", "metadata")
+    __slots__ = ("_credentials", "_options", "_tls", "addresses", "current", "metadata")
 
     def __init__(
         self,
@@ -177,6 +177,8 @@ class Endpoints:
         self.addresses = addresses_of(addresses)
         self.current = 0
         self._tls = tls_of(tls)
+        # Read now: a missing file should not wait for the first request to show.
+        self._credentials = None if self._tls is None else self._tls.credentials()
         self._options = (*_OPTIONS, *options)
         self.metadata: tuple[tuple[str, str], ...] | None = None
         if token is not None:
@@ -199,6 +201,6 @@ class Endpoints:
             options.append(("grpc.enable_http_proxy", 0))  # a proxy cannot reach our own machine
         if self._tls is None:
             return library.insecure_channel(target, options)
-        if self._tls.server_name is not None:
+        if self._tls.server_name:
             options.append(("grpc.ssl_target_name_override", self._tls.server_name))
-        return library.secure_channel(target, self._tls.credentials(), options)
+        return library.secure_channel(target, self._credentials, options)

@@ -16,6 +16,8 @@ _F32 = np.dtype("<f4")
 
 def _as_f32(values: ArrayLike, what: str) -> FloatArray:
     array = np.asarray(values)
+    if not array.ndim:
+        raise ValueError(f"{what} must be an array, not one number")
     if array.dtype == _F32:
         return np.ascontiguousarray(array)
     if array.size and array.dtype.kind not in "fiu":
