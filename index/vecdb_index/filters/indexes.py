@@ -123,7 +123,9 @@ class FieldIndexes:
                 for kind, value in rows_of(spec, payload, author)
             ]
             if rows:
-                self._insert(staged, name, rows)
+                self._count(staged)
+                table.insert(conn, spec, rows)
+                staged.rows.setdefault(name, []).extend(rows)
 
     def erase(self, conn: sqlite3.Connection, docnos: Sequence[int]) -> None:
         """Drop documents from the index inside the caller's transaction."""
@@ -145,8 +147,7 @@ class FieldIndexes:
             raise ValueError(f"{AUTHOR} cannot be added to a shard that has documents")
         table.drop(conn, field)
         staged.fields[field.name] = _Field(field)
-        if staged.epoch is None:
-            staged.epoch = table.advance(conn)
+        self._count(staged)
         table.insert(
             conn,
             field,
@@ -191,18 +192,16 @@ class FieldIndexes:
         assert self._staged.conn is conn, "one transaction at a time"
         return self._staged
 
-    def _insert(self, staged: _Staged, name: str, rows: list[DocRow]) -> None:
+    def _count(self, staged: _Staged) -> None:
         if staged.epoch is None:
             staged.epoch = table.advance(staged.conn)
-        table.insert(staged.conn, staged.fields[name].spec, rows)
-        staged.rows.setdefault(name, []).extend(rows)
 
     def _bury(self, docnos: list[int]) -> None:
         """Note dead documents; once there are many, drop them, from one field a commit: none takes long."""
         if self._reaping:
             item = self._reaping.pop()
-            if item.index is not None:
-                item.index = item.index.without(self._buried)
+            assert item.index is not None, "an index once loaded stays"
+            item.index = item.index.without(self._buried)
             if not self._reaping:
                 self._buried = BitMap()
         items = self._fields.values()

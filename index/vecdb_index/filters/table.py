@@ -57,13 +57,13 @@ def create(conn: sqlite3.Connection) -> None:
 def insert(conn: sqlite3.Connection, spec: FieldSpec, rows: Iterable[DocRow]) -> None:
     """Add rows of one field."""
     storage = spec.storage
-    conn.executemany(_INSERT, [(storage, docno, kind, value) for docno, kind, value in rows])
+    conn.executemany(_INSERT, ((storage, docno, kind, value) for docno, kind, value in rows))
 
 
 def delete(conn: sqlite3.Connection, spec: FieldSpec, docnos: Iterable[int]) -> None:
     """Drop the rows of documents in one field."""
     storage = spec.storage
-    conn.executemany(_DELETE, [(storage, docno) for docno in docnos])
+    conn.executemany(_DELETE, ((storage, docno) for docno in docnos))
 
 
 def drop(conn: sqlite3.Connection, spec: FieldSpec) -> None:

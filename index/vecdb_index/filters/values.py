@@ -159,8 +159,8 @@ def keys_of(values: Sequence[Any]) -> dict[Kind, frozenset[Any]]:
     types = set(map(type, values))
     if types == {str}:  # ten thousand ids are usual, and not looked at one by one
         return {Kind.STRING: frozenset(values)}
-    if types == {int}:
-        return {Kind.NUMBER: frozenset(values)}
+    if types and types <= {int, float}:
+        return {Kind.NUMBER: frozenset(value for value in values if value == value)}
     kinds: dict[Kind, set[Any]] = {}
     for value in values:
         kind, key = key_of(value)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyroaring import BitMap
 from vecdb_index.filters import FieldType
-from vecdb_index.filters.columns import BLOCK, Column, column_for
+from vecdb_index.filters.columns import BLOCK, Column, SortedColumn, column_for
 from vecdb_index.filters.fields import STORED
 from vecdb_index.filters.values import Interval, Kind
 
@@ -89,6 +89,42 @@ def test_wide_ranges_use_blocks_and_stay_exact() -> None:
             interval = Interval(Kind.NUMBER, low, False, high, True)
             assert column.between(interval) == BitMap(docnos[low:high])
             assert column.count_between(interval) == high - low
+
+
+@pytest.mark.parametrize("type_", [FieldType.INT, FieldType.FLOAT])
+@pytest.mark.parametrize(
+    ("low", "low_open", "high", "high_open"),
+    [
+        (math.inf, False, None, False),
+        (math.inf, True, None, False),
+        (None, False, -math.inf, False),
+        (None, False, -math.inf, True),
+        (-math.inf, True, math.inf, True),
+        (-math.inf, False, math.inf, False),
+        (10**309, True, None, False),
+        (None, False, -(10**309), True),
+        (2, True, 2, False),
+        (0.5, True, None, False),
+        (0.5, False, None, False),
+        (-1.5, True, 0.5, True),
+        (-1.5, False, 0.5, False),
+    ],
+)
+def test_bounds_beside_the_values(
+    type_: FieldType, low: Any, low_open: bool, high: Any, high_open: bool
+) -> None:
+    """Nothing lies beyond an infinity, which is a value of its own; a fraction lies between two ints."""
+    column, held = filled(type_, [*INTS, *FLOATS], [])
+    check(column, held, Interval(Kind.NUMBER, low, low_open, high, high_open), frozenset())
+
+
+def test_small_batches_leave_few_runs() -> None:
+    """A thousand single additions leave a logarithmic number of runs to search."""
+    column = SortedColumn(FieldType.INT)
+    for docno in range(1_000):
+        column.add([(docno, docno % 7)])
+    assert len(column._runs) <= 10
+    assert column.equal([3]) == BitMap(range(3, 1_000, 7))
 
 
 def test_numbers_have_no_prefix() -> None:

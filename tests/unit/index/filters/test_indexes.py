@@ -245,6 +245,33 @@ def test_dropped_while_loading(connect: Connect) -> None:
     assert (again.bitmap, again.exact) == (universe, False)
 
 
+def test_nothing_staged(connect: Connect) -> None:
+    """Settling without a transaction, or one that touched nothing, changes nothing."""
+    conn, indexes = connect(), FieldIndexes([YEAR])
+    indexes.committed()
+    indexes.rolled_back()
+    commit(indexes, conn)
+    commit(indexes, conn, [{}])
+    found = indexes.evaluate(Exists("year"), conn, lambda: BitMap([0]))
+    assert (found.bitmap, found.exact) == (BitMap(), True)
+
+
+def test_backfill_beside_a_write(connect: Connect) -> None:
+    """One transaction that writes, declares a field and writes again indexes all of it, once settled."""
+    conn, indexes = connect(), FieldIndexes([YEAR])
+    payloads = [{"year": number, "lang": "en"} for number in range(4)]
+    conn.execute("BEGIN")
+    indexes.write(conn, [0, 1], payloads[:2], [None] * 2)
+    indexes.backfill(conn, LANG, ((docno, msgpack.packb(payloads[docno])) for docno in (0, 1)))
+    indexes.write(conn, [2, 3], payloads[2:], [None] * 2)
+    conn.execute("COMMIT")
+    assert LANG not in indexes.specs
+    indexes.committed()
+    assert LANG in indexes.specs
+    found = indexes.evaluate(And((Eq("lang", "en"), Range("year", gte=1))), conn, lambda: BitMap(range(4)))
+    assert (list(found.bitmap or ()), found.exact) == ([1, 2, 3], True)
+
+
 def test_backfill_refusals(connect: Connect) -> None:
     """A field is declared once; the author cannot be backfilled; dropping an unknown field is a KeyError."""
     conn, indexes = connect(), FieldIndexes([YEAR])
