@@ -207,7 +207,7 @@ class Feed:
         header.chunking.max_tokens = options.max_tokens or 0
         if options.overlap_sentences is not None:
             header.chunking.overlap_sentences = options.overlap_sentences
-        self._header = knowledge_pb2.IngestRequest(header=header)
+        self.header = knowledge_pb2.IngestRequest(header=header)
         self._format = format
         self._entries = _entries(sources, None if root is None else Path(fspath(root)))
         self._lock = threading.Lock()
@@ -226,7 +226,7 @@ class Feed:
         return self._messages(stream, again)
 
     def _messages(self, stream: int, again: list[_Entry]) -> Iterator[knowledge_pb2.IngestRequest]:
-        yield self._header
+        yield self.header
         for entry in again:
             yield from self._parts(entry)
         while (taken := self._take(stream)) is not None:

@@ -21,7 +21,7 @@ from vecdb_client import _methods as methods
 from vecdb_client._base import BaseClient, Guarded, described
 from vecdb_client._calls import collections, documents, knowledge, operations
 from vecdb_client._calls import search as searches
-from vecdb_client._errors import VecdbError, from_rpc
+from vecdb_client._errors import UnavailableError, VecdbError, from_rpc
 from vecdb_client._infos import CollectionInfo
 from vecdb_client._ingest import Chunking, Feed, IngestReport, IngestResult, SourceLike
 from vecdb_client._methods import Method
@@ -34,6 +34,8 @@ __all__ = ["Client"]
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+
+_STATUS_LOST = "Internal error from Core"
 
 
 def _called(
@@ -128,13 +130,13 @@ class Client(BaseClient):
     async def _search_stream(
         self, messages: Guarded[Any], limit: float | None
     ) -> AsyncIterator[StreamAnswer]:
-        stub = self._stub(self._endpoints.current, methods.SEARCH_STREAM)
-        stream = stub(messages, timeout=limit, metadata=self._endpoints.metadata)
+        index = self._endpoints.current
+        stream = self._open(index, methods.SEARCH_STREAM, messages, limit)
         try:
             async for message in stream:
                 yield searches.stream_answer(self._core, message)
         except grpc.RpcError as error:
-            raise from_rpc(error) from None
+            raise await self._reason(error, index, methods.SEARCH_STREAM) from None
         finally:
             stream.cancel()
         messages.finish()
@@ -168,16 +170,15 @@ class Client(BaseClient):
         attempts = self._attempts()
         while True:
             index = self._endpoints.current
-            stream = self._stub(index, methods.INGEST)(
-                _from_thread(feed), timeout=left(deadline), metadata=self._endpoints.metadata
-            )
+            stream = self._open(index, methods.INGEST, _from_thread(feed), left(deadline))
             try:
                 async for message in stream:
                     self._core.session.merge(message.session)
                     settle(feed.answered(message))
                     attempts = self._attempts()
             except grpc.RpcError as error:
-                await self._wait(attempts, from_rpc(error), index, deadline)
+                reason = await self._reason(error, index, methods.INGEST, feed.header)
+                await self._wait(attempts, reason, index, deadline)
             else:
                 settle(feed.finish())
                 return IngestReport(results)
@@ -217,6 +218,29 @@ class Client(BaseClient):
         stub = getattr(channel, method.arity)(method.path, method.serialize, method.parse)
         self._stubs[index, method] = stub
         return stub
+
+    def _open(self, index: int, method: Method, messages: Any, limit: float | None) -> Any:
+        return self._stub(index, method)(messages, timeout=limit, metadata=self._endpoints.metadata)
+
+    async def _reason(self, error: grpc.RpcError, index: int, method: Method, *first: Any) -> VecdbError:
+        """Why a stream ended.
+
+        grpc.aio loses the status of a stream that the server ended while a
+        message was being written: it puts an INTERNAL error of its own in its
+        place. A stream that sends nothing but the `first` messages tells: a
+        refusal is repeated, and otherwise the node was going away.
+        """
+        told = from_rpc(error)
+        if told.code is not grpc.StatusCode.INTERNAL or told.message != _STATUS_LOST:
+            return told
+        try:
+            async for _ in self._open(index, method, iter(first), self._timeout):
+                pass
+        except grpc.RpcError as again:
+            told = from_rpc(again)
+            if told.message != _STATUS_LOST:
+                return told
+        return UnavailableError("the stream broke while it was written to", code=grpc.StatusCode.UNAVAILABLE)
 
     async def _call(self, call: Call[T]) -> T:
         timeout = self._timeout if call.timeout is None else call.timeout
