@@ -88,6 +88,7 @@ class FaultFileSystem:
         self._pending: list[_NameChange] = []
         self._faults: list[_Fault] = []
         self._locked: set[Path] = set()
+        self.handles: list[FaultFile] = []
         self._life = 0
 
     # What tests and simulators do to it
@@ -99,6 +100,7 @@ class FaultFileSystem:
     def restart(self) -> None:
         """The process dies, the machine lives on: handles and locks go, the page cache stays."""
         self._life += 1
+        self.handles.clear()
         self._locked.clear()
         self._faults.clear()
 
@@ -167,7 +169,9 @@ class FaultFileSystem:
             self._change(_NameChange(path.parent, path, _Inode()))
         elif path not in self._names:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-        return FaultFile(self, path, self._names[path], self._life)
+        handle = FaultFile(self, path, self._names[path], self._life)
+        self.handles.append(handle)
+        return handle
 
     def rename(self, source: Path, target: Path) -> None:
         self._strike("rename", source)
@@ -307,6 +311,8 @@ class FaultFile:
 
     def close(self) -> None:
         self._life = -1
+        if self in self._fs.handles:
+            self._fs.handles.remove(self)
 
     def _check(self) -> None:
         if self._life != self._fs._life:

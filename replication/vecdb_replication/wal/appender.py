@@ -88,7 +88,7 @@ class Appender:
             self._roll_back(error)
         data_offset = active.end + HEAD_BYTES + len(meta)
         self._count(active, raw, size)
-        self._sealed = not items
+        self._sealed = False
         return active.sequence, data_offset
 
     def sync(self) -> None:

@@ -60,7 +60,8 @@ class _Draft:
             raise LogMisuse(f"a second snapshot at {mark.index}, of another term")
         self._mark, self._first = mark, mark.index + 1
         if reset:
-            self._runs, self.last = [], mark.index
+            # Older runs may stay: newer ones are found first, and cover whatever is live from here on.
+            self.last = mark.index
         return reset
 
     def extend(self, run: Run) -> None:

@@ -187,6 +187,7 @@ def test_a_log_that_cannot_be_begun_lets_go_of_its_directory(fs: FaultFileSystem
     fs.fail(op)  # type: ignore[arg-type]
     with pytest.raises((WriteFailed, LogFailed)):
         open_log(fs)
+    assert fs.handles == []
     open_log(fs).close()
 
 
@@ -200,6 +201,7 @@ def test_a_log_that_cannot_be_read_lets_go_of_its_directory(fs: FaultFileSystem)
     fs.fail("fdatasync")
     with pytest.raises(OSError, match="Input/output"):
         open_log(fs)
+    assert fs.handles == []
     assert open_log(fs).state(1).last_index == 1
 
 

@@ -181,6 +181,7 @@ def test_empty_data_and_data_beyond_a_segment_fit(fs: FaultFileSystem, wal: Wal)
     wal.append([GroupUpdate(1, [Entry(1, 4, 0, b"y" * 9000)])])
     for log in live_and_reopened(fs, wal):
         assert log.entries(1, 1, 5) == [*entries, Entry(1, 4, 0, b"y" * 9000)]
+    assert len(fs.image()) == 2, "a segment with but its checkpoint takes a record of any size"
 
 
 MISUSES = {

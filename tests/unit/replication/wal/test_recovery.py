@@ -366,4 +366,5 @@ def test_a_later_checkpoint_has_to_agree(lie: Callable[[object], Item]) -> None:
 def test_a_checkpoint_that_ends_before_it_begins_is_damage() -> None:
     fs, _ = history(1)
     lie: list[Item] = [Checkpoint(1, HardState(), SnapshotMark(9, 1), None, 3)]
-    assert_damaged({segment(1): rebuilt(fs.read(segment(1)), lie)}, segment(1))
+    damage = assert_damaged({segment(1): rebuilt(fs.read(segment(1)), lie)}, segment(1))
+    assert "ends before it begins" in damage.reason

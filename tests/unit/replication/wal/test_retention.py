@@ -47,6 +47,7 @@ def test_compaction_hides_entries_at_once_and_survives(fs: FaultFileSystem) -> N
     wal = open_log(fs)
     fill(wal, 1, 1, 10)
     wal.compact(1, 4, 1, conf=b"c")
+    wal.compact(1, 4, conf=b"again: nothing happens")
     wal.compact(1, 3, conf=b"older: nothing happens")
     wal.sync()
     fs.crash()
@@ -171,6 +172,23 @@ def survives_losing_power_at(step: int, seed: int) -> bool:
 def bounds(wal: Wal, group: int) -> tuple[int, int]:
     state = wal.state(group)
     return state.first_index, state.last_index + 1
+
+
+def test_a_segment_dropped_under_a_reader_is_closed_behind_it(fs: FaultFileSystem) -> None:
+    wal = open_log(fs)
+    fill(wal, 1, 1, 40)
+    files = len(fs.handles)
+
+    def drop(op: str, path: Path) -> None:
+        if op == "pread":
+            fs.on_op = None
+            wal.compact(1, 40, conf=b"")
+            assert wal.drop_segments() == files - 1
+            assert len(fs.handles) == 2, "the active segment, and the one that is being read"
+
+    fs.on_op = drop
+    assert wal.entries(1, 1, 3) == [entry(1), entry(2)]
+    assert len(fs.handles) == 1
 
 
 def test_a_reader_may_finish_in_a_segment_that_is_dropped(tmp_path: Path) -> None:
