@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from crc32c import crc32c
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from vecdb_replication.wal import (
     Entry,
@@ -91,6 +91,7 @@ def test_every_cut_of_the_last_segment_gives_exactly_a_prefix() -> None:
         assert torn.read(segment(1)) == whole[:end]
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_torn_write_is_cut_whatever_its_bytes_are(data: st.DataObject) -> None:
     """Sectors that were never written, old bytes of the device, anything but a whole record."""
@@ -259,6 +260,7 @@ def test_what_a_killed_process_wrote_is_durable_once_it_is_recovered() -> None:
     assert content(open_log(fs)) == expected
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32))
 def test_pages_lost_in_a_failed_sync_are_not_believed(seed: int) -> None:
     """After the failure the kernel holds them for clean; a restarted process must not build on them."""

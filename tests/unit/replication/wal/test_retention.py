@@ -129,6 +129,19 @@ def test_moving_does_not_end_what_came_later(fs: FaultFileSystem) -> None:
     assert log.entries(2, 1, 3) == [entry(1, 20), Entry(2, 2, 0, b"overwritten")]
 
 
+def test_entries_moved_behind_their_successors_are_read_in_order(fs: FaultFileSystem) -> None:
+    """Then a group's log no longer runs forward through the file."""
+    wal = open_log(fs)
+    wal.append([GroupUpdate(2, [entry(1, 20), entry(2, 20)])])
+    fill(wal, 1, 1, 11)
+    wal.append([GroupUpdate(2, [entry(3, 20), entry(4, 20)])])
+    wal.compact(1, 11, conf=b"")
+    assert len(fs.image()) == 2
+    assert wal.drop_segments() == 1
+    assert len(fs.image()) == 1, "all of it lies in one segment now, the last entries first"
+    assert wal.entries(2, 1, 5) == [entry(i, 20) for i in range(1, 5)]
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_power_may_fail_at_any_step_of_dropping_segments(seed: int) -> None:
     """Whichever operation is the last, the log opens to the same content."""
