@@ -54,7 +54,7 @@ def test_a_hit_says_everything(server: ScriptedServer, db: Any) -> None:
         SEARCH,
         search_pb2.SearchResponse(hits=[search_pb2.Hit(score=0.5, document=document, group="g")]),
     )
-    hits = db.search("c", vector=[1.0, 2.0], with_vector=True)
+    hits = db.search("c", vector=[1.0, 2.0], with_vector=True, group_by="lang")
     (hit,) = hits
     assert (hit.id, hit.score, hit.text, hit.payload) == ("a", 0.5, "words", {"year": 2024})
     assert (hit.version, hit.author, hit.group) == (7, "ann", "g")

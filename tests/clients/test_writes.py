@@ -11,7 +11,6 @@ import pytest
 import vecdb_client as vc
 from vecdb_client import Document
 from vecdb_client import Filter as F  # noqa: N817
-from vecdb_client._results import StoredDocument
 from vecdb_proto.v1 import common_pb2, documents_pb2
 
 from tests.clients.scripted import Fail, ScriptedServer
@@ -71,7 +70,7 @@ def test_documents_become_columns(db: Any, sent: list[Any]) -> None:
 def test_stored_documents_can_be_written_again(db: Any, sent: list[Any]) -> None:
     """What `get` gave can be handed to `upsert`: payload bytes and vector pass unchanged."""
     raw = msgpack.packb({"k": msgpack.Timestamp(1 << 40, 1)})
-    stored = StoredDocument(common_pb2.Document(id="a", vector=b"\0\0\x80?", payload=raw, text="t"))
+    stored = vc.StoredDocument(common_pb2.Document(id="a", vector=b"\0\0\x80?", payload=raw, text="t"))
     db.upsert("c", [stored])
     assert (sent[0].vectors, list(sent[0].payloads), list(sent[0].texts)) == (b"\0\0\x80?", [raw], ["t"])
 

@@ -64,13 +64,13 @@ from vecdb_client._results import (
     ExplainStep,
     Hit,
     Hits,
-    Source,
-    StoredDocument,
     StreamAnswer,
     WriteResult,
 )
+from vecdb_client._snapshots import RestoreProgress, SnapshotResult
 from vecdb_client._transport import TLS, RetryPolicy
 from vecdb_client._vectors import SparseVector
+from vecdb_client._views import Source, StoredDocument
 from vecdb_client.aio import Client as AsyncClient
 
 __all__ = [
@@ -118,9 +118,11 @@ __all__ = [
     "Principal",
     "QuarantinedAuthor",
     "ResourceExhaustedError",
+    "RestoreProgress",
     "RetryPolicy",
     "SegmentInfo",
     "ShardInfo",
+    "SnapshotResult",
     "Source",
     "SourceInfo",
     "SparseVector",

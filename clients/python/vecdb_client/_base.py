@@ -5,14 +5,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import wraps
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import grpc
+from vecdb_proto.v1 import cluster_pb2
 
 from vecdb_client._errors import DeadlineExceededError
 from vecdb_client._infos import CollectionInfo
 from vecdb_client._plans import Core
 from vecdb_client._session import CONSISTENCIES, Session, WriteCounter
+from vecdb_client._snapshots import RestoreProgress
 from vecdb_client._transport import Attempts, Endpoints, RetryPolicy, TlsOption
 
 T = TypeVar("T")
@@ -92,6 +94,18 @@ class BaseClient:
     def _attempts(self) -> Attempts:
         return Attempts(self._retry, len(self._endpoints.addresses))
 
+    def _restored(
+        self, message: cluster_pb2.RestoreResponse, progress: Callable[[RestoreProgress], object] | None
+    ) -> tuple[CollectionInfo, ...]:
+        """What one answer of a restore tells; after the last the session is of the restored cluster."""
+        told = RestoreProgress.of(message)
+        if message.HasField("session"):
+            self._core.session.forget()
+            self._core.session.merge(message.session)
+        if progress is not None:
+            progress(told)
+        return told.collections
+
     @staticmethod
     def _polls() -> Iterator[float]:
         """Seconds between looks at an index that is being built: short at first, half a second at most."""
@@ -106,7 +120,7 @@ class BaseClient:
         return DeadlineExceededError(message, code=grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
-class Guarded(Generic[T]):
+class Guarded(Iterator[T]):
     """An iterator for gRPC to read from, whose error reaches the caller.
 
     gRPC reads requests in a thread of its own and only logs what iterating

@@ -25,6 +25,7 @@ from vecdb_client._ingest import Chunking, Feed, IngestReport, IngestResult, Sou
 from vecdb_client._methods import Method
 from vecdb_client._plans import Call, Core, Fanout, Pages
 from vecdb_client._results import StreamAnswer
+from vecdb_client._snapshots import RestoreProgress, SnapshotResult, SnapshotWriter, restore_messages
 from vecdb_client._transport import Attempts, left
 
 P = ParamSpec("P")
@@ -139,8 +140,7 @@ class Client(BaseClient):
         return self._search_stream(messages, timeout)
 
     def _search_stream(self, messages: Guarded[Any], timeout: float | None) -> Iterator[StreamAnswer]:
-        stub = self._stub(self._endpoints.current, methods.SEARCH_STREAM)
-        stream = stub(messages, timeout=timeout, metadata=self._endpoints.metadata)
+        stream = self._open(self._endpoints.current, methods.SEARCH_STREAM, messages, timeout)
         try:
             for message in stream:
                 yield searches.stream_answer(self._core, message)
@@ -190,9 +190,7 @@ class Client(BaseClient):
         attempts = self._attempts()
         while True:
             index = self._endpoints.current
-            stream = self._stub(index, methods.INGEST)(
-                feed.messages(), timeout=left(deadline), metadata=self._endpoints.metadata
-            )
+            stream = self._open(index, methods.INGEST, feed.messages(), left(deadline))
             try:
                 for message in stream:
                     self._core.session.merge(message.session)
@@ -205,6 +203,66 @@ class Client(BaseClient):
                 return IngestReport(results)
             finally:
                 stream.cancel()
+
+    def snapshot(
+        self,
+        folder: str | PathLike[str],
+        collections: Iterable[str] = (),
+        *,
+        progress: Callable[[int], object] | None = None,
+        timeout: float | None = None,
+    ) -> SnapshotResult:
+        """Writes a snapshot of collections (all of them, where none is named) to a folder.
+
+        Every file is verified by size and SHA-256; the folder is complete once
+        it holds `MANIFEST`, which comes last. One that was interrupted is
+        taken up where it broke. `progress` is called with the bytes received
+        so far; `timeout` is for all of it, None for no limit. Raises
+        NotFoundError, DataLossError for damage on the way, OSError.
+        """
+        writer = SnapshotWriter(folder)
+        request = operations.snapshot_request(collections, writer.have())
+        stream = self._open(self._endpoints.current, methods.SNAPSHOT, request, timeout)
+        try:
+            for message in stream:
+                writer.take(message)
+                if progress is not None:
+                    progress(writer.received_bytes)
+            return writer.finish()
+        except grpc.RpcError as error:
+            raise from_rpc(error) from None
+        finally:
+            stream.cancel()
+            writer.close()
+
+    def restore(
+        self,
+        folder: str | PathLike[str],
+        *,
+        progress: Callable[[RestoreProgress], object] | None = None,
+        timeout: float | None = None,
+    ) -> list[CollectionInfo]:
+        """Restores the snapshot in a folder and says what was restored, verified by count and content hash.
+
+        The session begins anew, since what it had seen may be gone. `timeout`
+        is for all of it, None for no limit. Raises FileNotFoundError where the
+        folder holds no complete snapshot, AlreadyExistsError where a
+        collection is in the way, OSError.
+        """
+        messages = Guarded(restore_messages(folder))
+        index = self._endpoints.current
+        stream = self._open(index, methods.RESTORE, messages, timeout)
+        restored: list[CollectionInfo] = []
+        try:
+            for message in stream:
+                restored += self._restored(message, progress)
+        except grpc.RpcError as error:
+            messages.finish()
+            raise from_rpc(error) from None
+        finally:
+            stream.cancel()
+        messages.finish()
+        return restored
 
     def wait_indexed(self, collection: str, timeout: float = 120) -> CollectionInfo:
         """Waits until everything that should be in an index is, and describes the collection.
@@ -241,6 +299,9 @@ class Client(BaseClient):
             stub = getattr(channel, method.arity)(method.path, method.serialize, method.parse)
             self._stubs[index, method] = stub
             return stub
+
+    def _open(self, index: int, method: Method, messages: Any, limit: float | None) -> Any:
+        return self._stub(index, method)(messages, timeout=limit, metadata=self._endpoints.metadata)
 
     def _call(self, call: Call[T]) -> T:
         timeout = self._timeout if call.timeout is None else call.timeout

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike
 from vecdb_proto.v1 import common_pb2, documents_pb2
 
 from vecdb_client import _payloads, _vectors
-from vecdb_client._results import StoredDocument
 from vecdb_client._vectors import FloatArray, SparseVector
+from vecdb_client._views import StoredDocument
 
 # A request stays well below the server's 64 MiB message limit, and a log entry
 # of this size still replicates without a hiccup.

@@ -18,7 +18,7 @@ from vecdb_proto.v1 import (
     models_pb2,
 )
 
-from vecdb_client._results import timestamp
+from vecdb_client._views import timestamp
 from vecdb_client._words import FIELD_TYPES, INDEX_KINDS, METRICS, ROLES, STORAGES, Words
 
 INDEX_STATES = Words("index state", collections_pb2.IndexState, "INDEX_STATE_")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from os import PathLike
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -27,6 +27,7 @@ from vecdb_client._ingest import Chunking, Feed, IngestReport, IngestResult, Sou
 from vecdb_client._methods import Method
 from vecdb_client._plans import Call, Core, Fanout, Pages
 from vecdb_client._results import StreamAnswer
+from vecdb_client._snapshots import RestoreProgress, SnapshotResult, SnapshotWriter, restore_messages
 from vecdb_client._transport import Attempts, left
 
 __all__ = ["Client"]
@@ -170,7 +171,7 @@ class Client(BaseClient):
         attempts = self._attempts()
         while True:
             index = self._endpoints.current
-            stream = self._open(index, methods.INGEST, _from_thread(feed), left(deadline))
+            stream = self._open(index, methods.INGEST, _from_thread(feed.messages()), left(deadline))
             try:
                 async for message in stream:
                     self._core.session.merge(message.session)
@@ -184,6 +185,53 @@ class Client(BaseClient):
                 return IngestReport(results)
             finally:
                 stream.cancel()
+
+    async def snapshot(
+        self,
+        folder: str | PathLike[str],
+        collections: Iterable[str] = (),
+        *,
+        progress: Callable[[int], object] | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> SnapshotResult:
+        """Writes a snapshot of collections to a folder; see `vecdb_client.Client.snapshot`."""
+        writer = await asyncio.to_thread(SnapshotWriter, folder)
+        request = operations.snapshot_request(collections, await asyncio.to_thread(writer.have))
+        stream = self._open(self._endpoints.current, methods.SNAPSHOT, request, timeout)
+        try:
+            async for message in stream:
+                await asyncio.to_thread(writer.take, message)
+                if progress is not None:
+                    progress(writer.received_bytes)
+            return await asyncio.to_thread(writer.finish)
+        except grpc.RpcError as error:
+            raise from_rpc(error) from None
+        finally:
+            stream.cancel()
+            writer.close()
+
+    async def restore(
+        self,
+        folder: str | PathLike[str],
+        *,
+        progress: Callable[[RestoreProgress], object] | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> list[CollectionInfo]:
+        """Restores the snapshot in a folder; see `vecdb_client.Client.restore`."""
+        messages = Guarded(restore_messages(folder))
+        index = self._endpoints.current
+        stream = self._open(index, methods.RESTORE, _from_thread(messages), timeout)
+        restored: list[CollectionInfo] = []
+        try:
+            async for message in stream:
+                restored += self._restored(message, progress)
+        except grpc.RpcError as error:
+            messages.finish()
+            raise await self._reason(error, index, methods.RESTORE) from None
+        finally:
+            stream.cancel()
+        messages.finish()
+        return restored
 
     async def wait_indexed(self, collection: str, timeout: float = 120) -> CollectionInfo:  # noqa: ASYNC109
         """Waits until everything that should be in an index is, and describes the collection.
@@ -320,7 +368,6 @@ class Client(BaseClient):
         await self.close()
 
 
-async def _from_thread(feed: Feed) -> AsyncIterator[Any]:
-    messages = feed.messages()
+async def _from_thread(messages: Iterator[Any]) -> AsyncIterator[Any]:
     while (message := await asyncio.to_thread(next, messages, None)) is not None:
         yield message

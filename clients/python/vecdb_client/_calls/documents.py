@@ -15,7 +15,8 @@ from vecdb_client._documents import Document, Payload, Sparse, checked_ids
 from vecdb_client._errors import PartialWriteError, VecdbError, WriteFailure, status_code
 from vecdb_client._filters import Condition, message_of
 from vecdb_client._plans import Call, Core, Fanout, Pages, together
-from vecdb_client._results import Page, StoredDocument, WriteResult, page
+from vecdb_client._results import Page, WriteResult, page
+from vecdb_client._views import StoredDocument
 
 _WRITE_IDS = 10_000
 # Documents come back with payloads of up to 64 KiB each: fewer at a time.

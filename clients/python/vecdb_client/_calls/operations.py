@@ -19,7 +19,7 @@ from vecdb_client._infos import (
     TokenInfo,
 )
 from vecdb_client._plans import Call, Core
-from vecdb_client._results import timestamp
+from vecdb_client._views import timestamp
 
 
 def _nothing(_reply: Any) -> None:
@@ -101,6 +101,15 @@ def list_quarantined(core: Core, *, timeout: float | None = None) -> Call[list[Q
         return [QuarantinedAuthor(a.author, a.reason, timestamp(a.since_ms)) for a in reply.authors]
 
     return Call(methods.LIST_QUARANTINED, access_pb2.ListQuarantinedRequest(), parse, timeout)
+
+
+def snapshot_request(
+    collections: Iterable[str], have: Iterable[cluster_pb2.SnapshotFile]
+) -> cluster_pb2.SnapshotRequest:
+    """Asks for a snapshot of the collections, without the files that are there already."""
+    if isinstance(collections, str):
+        raise TypeError("collections must be a list of names, not one string")
+    return cluster_pb2.SnapshotRequest(collections=collections, have=have)
 
 
 def cluster_status(core: Core, *, timeout: float | None = None) -> Call[ClusterStatus]:

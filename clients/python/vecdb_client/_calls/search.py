@@ -17,7 +17,7 @@ from vecdb_client._documents import BATCH_BYTES
 from vecdb_client._errors import from_status
 from vecdb_client._filters import Condition, message_of
 from vecdb_client._plans import Call, Core, Fanout, together
-from vecdb_client._results import Hits, StreamAnswer, batch_hits, hits
+from vecdb_client._results import Hits, StreamAnswer, batch_hits, grouped_hits, hits
 from vecdb_client._vectors import SparseVector
 from vecdb_client._words import MODES
 
@@ -72,19 +72,31 @@ def _options(
 ) -> search_pb2.SearchOptions:
     if k < 1:
         raise ValueError(f"k is at least 1, not {k}")
-    options = search_pb2.SearchOptions(
-        k=k,
-        offset=offset,
-        mode=MODES.number(mode),
-        vector_name=vector_name,
-        filter=message_of(filter),
-        projection=projection(with_payload, with_text, with_vector, payload_fields, vector_names),
-        recall=recall,
-        ef=ef,
-        exact=exact,
-        score_threshold=score_threshold,
-        explain=explain,
-    )
+    # Only what differs from the default is set: each keyword of a message costs
+    # as much as the rest of this function.
+    options = search_pb2.SearchOptions(k=k)
+    condition = message_of(filter)
+    if condition is not None:
+        options.filter.CopyFrom(condition)
+    parts = projection(with_payload, with_text, with_vector, payload_fields, vector_names)
+    if parts is not None:
+        options.projection.CopyFrom(parts)
+    if mode is not None:
+        options.mode = MODES.number(mode)
+    if vector_name is not None:
+        options.vector_name = vector_name
+    if offset:
+        options.offset = offset
+    if recall is not None:
+        options.recall = recall
+    if ef is not None:
+        options.ef = ef
+    if exact:
+        options.exact = True
+    if score_threshold is not None:
+        options.score_threshold = score_threshold
+    if explain:
+        options.explain = True
     if group_by is not None:
         options.group_by.field = group_by
         options.group_by.size = group_size
@@ -195,7 +207,7 @@ def search(
         ),
         read=core.read(consistency, require_all),
     )
-    return Call(methods.SEARCH, request, hits, timeout)
+    return Call(methods.SEARCH, request, hits if group_by is None else grouped_hits, timeout)
 
 
 def search_batch(
@@ -296,4 +308,4 @@ def stream_answer(core: Core, message: search_pb2.SearchStreamResponse) -> Strea
     if message.HasField("error"):
         return StreamAnswer(message.tag, None, from_status(message.error))
     core.session.merge(message.response.session)
-    return StreamAnswer(message.tag, hits(message.response), None)
+    return StreamAnswer(message.tag, grouped_hits(message.response), None)
