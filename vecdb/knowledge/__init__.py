@@ -9,7 +9,7 @@ from vecdb.knowledge.chunking import CHUNKER_VERSION, Chunk, ChunkOptions, Secti
 from vecdb.knowledge.context import Citation, Context, Passage, build_context
 from vecdb.knowledge.errors import ParseTimeout, ParseTooLarge, SourceError
 from vecdb.knowledge.formats import HEAD_BYTES, detect, parse
-from vecdb.knowledge.ids import chunk_id
+from vecdb.knowledge.ids import chunk_id, chunk_prefix
 from vecdb.knowledge.plan import (
     NewChunk,
     SourcePlan,
@@ -53,6 +53,7 @@ __all__ = [
     "build_context",
     "chunk",
     "chunk_id",
+    "chunk_prefix",
     "detect",
     "estimate_tokens",
     "is_current",

@@ -10,8 +10,8 @@ from vecdb.knowledge.graphemes import joined
 from vecdb.knowledge.sentences import units
 from vecdb.knowledge.tokens import TokenCounter, estimate_tokens
 
-# Chunks leave out the white space between them, which is short where they were cut inside a paragraph or
-# between two. A larger gap may hold text.
+# Chunks leave out the white space between them: a space inside a paragraph, an empty line between two. So a
+# gap this small is white space, unless someone cut chunks of a single character; a larger one may hold text.
 _MAX_GAP = 2
 # Passages that share this much of the shorter one's word sequences say the same.
 _DUPLICATE = 0.85
@@ -87,7 +87,7 @@ class _Block:
     start: int
     end: int
     text: str
-    ids: tuple[str, ...]
+    parts: tuple[Passage, ...]
     truncated: bool = False
 
 
@@ -164,7 +164,7 @@ def _cite(number: int, block: _Block) -> Citation:
         author=best.author,
         version=best.version,
         text=block.text,
-        ids=block.ids,
+        ids=tuple(part.id for part in sorted(block.parts, key=lambda part: (part.start, part.end))),
         truncated=block.truncated,
     )
 
@@ -187,7 +187,7 @@ def _merge(blocks: Sequence[_Block], passage: Passage) -> list[_Block]:
     A passage may close the gap between two blocks; the better ranked one keeps its place.
     """
     result = list(blocks)
-    grown = _Block(passage, passage.start, passage.end, passage.text, (passage.id,))
+    grown = _Block(passage, passage.start, passage.end, passage.text, (passage,))
     place: int | None = None
     for at, block in enumerate(blocks):
         joined = _join(block, grown)
@@ -223,7 +223,7 @@ def _join(block: _Block, other: _Block) -> _Block | None:
         if left.text[at : at + overlap] != right.text[:overlap]:
             return None
         text = left.text + right.text[overlap:]
-    return _Block(block.best, left.start, max(left.end, right.end), text, left.ids + right.ids)
+    return _Block(block.best, left.start, max(left.end, right.end), text, left.parts + right.parts)
 
 
 def _truncate(passage: Passage, budget: int, count: TokenCounter) -> _Block | None:
@@ -244,7 +244,7 @@ def _longest(passage: Passage, ends: Sequence[int], budget: int, count: TokenCou
     while low <= high:
         middle = (low + high) // 2
         end = ends[middle]
-        block = _Block(passage, passage.start, passage.start + end, passage.text[:end], (passage.id,), True)
+        block = _Block(passage, passage.start, passage.start + end, passage.text[:end], (passage,), True)
         if count(_render([block])) <= budget:
             best, low = block, middle + 1
         else:

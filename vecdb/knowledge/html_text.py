@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from selectolax.lexbor import LexborHTMLParser
+from selectolax.lexbor import LexborHTMLParser, SelectolaxError
 
 from vecdb.knowledge.decoding import byte_order_mark, decode
 from vecdb.knowledge.errors import ParseTooLarge, SourceError
@@ -144,7 +144,11 @@ def parse_html(name: str, data: bytes, limits: Limits) -> SourceText:
     """
     declared = None if byte_order_mark(data) else _CHARSET.search(data[:2048])
     html, notes = decode(name, data, declared[1].decode("ascii") if declared else None)
-    tree = LexborHTMLParser(html)
+    try:
+        tree = LexborHTMLParser(html)
+    except SelectolaxError:
+        # HTML has no syntax errors; what the parser reports is that it got no memory.
+        raise MemoryError from None
     writer = _Writer(name, limits.max_chars)
     if tree.body is not None:
         _walk(tree.body, writer)

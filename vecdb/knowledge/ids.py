@@ -6,6 +6,8 @@ import hashlib
 
 # A document id is 1 to 512 bytes of UTF-8.
 MAX_ID_BYTES = 512
+# What is left for the source beside "#", an ordinal of up to 20 digits, "-" and 12 digits of a hash.
+_MAX_SOURCE_BYTES = MAX_ID_BYTES - 34
 
 
 def chunk_id(source: str, ordinal: int, text: str) -> str:
@@ -22,10 +24,16 @@ def chunk_id(source: str, ordinal: int, text: str) -> str:
 
     """
     digest = hashlib.sha256(source.encode() + b"\0" + text.encode()).hexdigest()[:12]
-    tail = f"#{ordinal}-{digest}"
-    room = MAX_ID_BYTES - len(tail)
+    return f"{chunk_prefix(source)}{ordinal}-{digest}"
+
+
+def chunk_prefix(source: str) -> str:
+    """What the ids of a source's chunks begin with.
+
+    Ids of a record in it ("data.jsonl#7#0-...") begin so too: look at the source that a chunk names.
+    """
     encoded = source.encode()
-    if len(encoded) > room:
+    if len(encoded) > _MAX_SOURCE_BYTES:
         mark = "~" + hashlib.sha256(encoded).hexdigest()[:32]
-        source = encoded[: room - len(mark)].decode("utf-8", "ignore") + mark
-    return source + tail
+        source = encoded[: _MAX_SOURCE_BYTES - len(mark)].decode("utf-8", "ignore") + mark
+    return source + "#"

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from vecdb.knowledge import wire
 from vecdb.knowledge.errors import ParseTimeout, ParseTooLarge, SourceError
@@ -271,16 +271,17 @@ class Sandbox:
         }
         frame = wire.pack(request)
         with self._slots:
-            body = self._call(name, frame, job)
-        return _texts(name, body)
+            message = self._call(name, frame, job)
+        return _texts(name, message)
 
-    def _call(self, name: str, frame: bytes, job: _Job) -> bytes:
+    def _call(self, name: str, frame: bytes, job: _Job) -> dict[str, Any]:
         worker = self._take()
         healthy = False
         try:
             job.attach(worker)
-            body = worker.call(frame)
-            healthy = True
+            message = wire.unpack(worker.call(frame))
+            # One that ran out of memory may have lost more than the document.
+            healthy = message.get("error") != "memory"
         except TimeoutError:
             raise ParseTimeout(
                 name, f"not parsed within wall_seconds ({self.options.wall_seconds:g})"
@@ -299,7 +300,7 @@ class Sandbox:
                 self._give(worker)
             else:
                 worker.close()
-        return body
+        return message
 
     def _obituary(self, name: str, status: int) -> SourceError:
         if status == -signal.SIGXCPU:
@@ -327,16 +328,15 @@ class Sandbox:
         worker.close()
 
 
-def _texts(name: str, body: bytes) -> list[SourceText]:
+def _texts(name: str, message: dict[str, Any]) -> list[SourceText]:
     """What a child answered, as a result or an exception."""
+    error, where = message.get("error"), message.get("where")
     try:
-        message = wire.unpack(body)
-        error = message.get("error")
         if error is None:
             return [wire.rebuild(name, text) for text in message["texts"]]
-        said, where = str(message.get("message", ""))[:1000], message.get("where")
     except (wire.FrameError, KeyError, TypeError) as bad:
         raise SourceError(name, f"the parser's answer is damaged: {bad}") from None
+    said = str(message.get("message", ""))[:1000]
     place = where[:100] if isinstance(where, str) else None
     if error == "memory":
         raise ParseTooLarge(name, "takes more than memory_bytes to parse")
