@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15vecdb/v1/common.proto\x12\x08vecdb.v1\"-\n\rShardPosition\x12\r\n\x05shard\x18\x01 \x01(\x04\x12\r\n\x05index\x18\x02 \x01(\x04\"\\\n\x0cSessionToken\x12\r\n\x05\x65poch\x18\x01 \x01(\x06\x12\x11\n\tcatalogue\x18\x02 \x01(\x04\x12*\n\tpositions\x18\x03 \x03(\x0b\x32\x17.vecdb.v1.ShardPosition\"w\n\x0bReadOptions\x12*\n\x0b\x63onsistency\x18\x01 \x01(\x0e\x32\x15.vecdb.v1.Consistency\x12\'\n\x07session\x18\x02 \x01(\x0b\x32\x16.vecdb.v1.SessionToken\x12\x13\n\x0brequire_all\x18\x03 \x01(\x08\"4\n\x0cWriteOptions\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"O\n\x0cWriteFailure\x12\x10\n\x08position\x18\x01 \x01(\r\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"/\n\x0cSparseVector\x12\x0f\n\x07indices\x18\x01 \x01(\x0c\x12\x0e\n\x06values\x18\x02 \x01(\x0c\"\x86\x01\n\x06Source\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\r\n\x05start\x18\x03 \x01(\x04\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x04\x12\x0f\n\x07ordinal\x18\x05 \x01(\r\x12\x0f\n\x07section\x18\x06 \x01(\t\x12\x0c\n\x04page\x18\x07 \x01(\r\x12\x14\n\x0c\x63ontent_hash\x18\x08 \x01(\t\"\x8e\x03\n\x08\x44ocument\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06vector\x18\x02 \x01(\x0c\x12\x30\n\x07vectors\x18\x03 \x03(\x0b\x32\x1f.vecdb.v1.Document.VectorsEntry\x12=\n\x0esparse_vectors\x18\x04 \x03(\x0b\x32%.vecdb.v1.Document.SparseVectorsEntry\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\x0f\n\x07payload\x18\x06 \x01(\x0c\x12\x0f\n\x07version\x18\x07 \x01(\x04\x12\x0e\n\x06\x61uthor\x18\x08 \x01(\t\x12\x15\n\rwritten_at_ms\x18\t \x01(\x03\x12 \n\x06source\x18\n \x01(\x0b\x32\x10.vecdb.v1.Source\x1a.\n\x0cVectorsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x1aL\n\x12SparseVectorsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.vecdb.v1.SparseVector:\x02\x38\x01\"i\n\nProjection\x12\x0f\n\x07payload\x18\x01 \x01(\x08\x12\x0c\n\x04text\x18\x02 \x01(\x08\x12\x0e\n\x06vector\x18\x03 \x01(\x08\x12\x16\n\x0epayload_fields\x18\x04 \x03(\t\x12\x14\n\x0cvector_names\x18\x05 \x03(\t*R\n\x06Metric\x12\x16\n\x12METRIC_UNSPECIFIED\x10\x00\x12\x11\n\rMETRIC_COSINE\x10\x01\x12\x0e\n\nMETRIC_DOT\x10\x02\x12\r\n\tMETRIC_L2\x10\x03*{\n\x0b\x43onsistency\x12\x1b\n\x17\x43ONSISTENCY_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43ONSISTENCY_EVENTUAL\x10\x01\x12\x17\n\x13\x43ONSISTENCY_SESSION\x10\x02\x12\x1c\n\x18\x43ONSISTENCY_LINEARIZABLE\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15vecdb/v1/common.proto\x12\x08vecdb.v1\"-\n\rShardPosition\x12\r\n\x05shard\x18\x01 \x01(\x04\x12\r\n\x05index\x18\x02 \x01(\x04\"\\\n\x0cSessionToken\x12\r\n\x05\x65poch\x18\x01 \x01(\x06\x12\x11\n\tcatalogue\x18\x02 \x01(\x04\x12*\n\tpositions\x18\x03 \x03(\x0b\x32\x17.vecdb.v1.ShardPosition\"w\n\x0bReadOptions\x12*\n\x0b\x63onsistency\x18\x01 \x01(\x0e\x32\x15.vecdb.v1.Consistency\x12\'\n\x07session\x18\x02 \x01(\x0b\x32\x16.vecdb.v1.SessionToken\x12\x13\n\x0brequire_all\x18\x03 \x01(\x08\"4\n\x0cWriteOptions\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"O\n\x0cWriteFailure\x12\x10\n\x08position\x18\x01 \x01(\r\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"/\n\x0cSparseVector\x12\x0f\n\x07indices\x18\x01 \x01(\x0c\x12\x0e\n\x06values\x18\x02 \x01(\x0c\"\x95\x01\n\x06Source\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\r\n\x05start\x18\x03 \x01(\x04\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x04\x12\x0f\n\x07ordinal\x18\x05 \x01(\r\x12\x0f\n\x07section\x18\x06 \x01(\t\x12\x0c\n\x04page\x18\x07 \x01(\r\x12\x14\n\x0c\x63ontent_hash\x18\x08 \x01(\t\x12\r\n\x05\x63ount\x18\t \x01(\r\"\x8e\x03\n\x08\x44ocument\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06vector\x18\x02 \x01(\x0c\x12\x30\n\x07vectors\x18\x03 \x03(\x0b\x32\x1f.vecdb.v1.Document.VectorsEntry\x12=\n\x0esparse_vectors\x18\x04 \x03(\x0b\x32%.vecdb.v1.Document.SparseVectorsEntry\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\x0f\n\x07payload\x18\x06 \x01(\x0c\x12\x0f\n\x07version\x18\x07 \x01(\x04\x12\x0e\n\x06\x61uthor\x18\x08 \x01(\t\x12\x15\n\rwritten_at_ms\x18\t \x01(\x03\x12 \n\x06source\x18\n \x01(\x0b\x32\x10.vecdb.v1.Source\x1a.\n\x0cVectorsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x1aL\n\x12SparseVectorsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.vecdb.v1.SparseVector:\x02\x38\x01\"i\n\nProjection\x12\x0f\n\x07payload\x18\x01 \x01(\x08\x12\x0c\n\x04text\x18\x02 \x01(\x08\x12\x0e\n\x06vector\x18\x03 \x01(\x08\x12\x16\n\x0epayload_fields\x18\x04 \x03(\t\x12\x14\n\x0cvector_names\x18\x05 \x03(\t*R\n\x06Metric\x12\x16\n\x12METRIC_UNSPECIFIED\x10\x00\x12\x11\n\rMETRIC_COSINE\x10\x01\x12\x0e\n\nMETRIC_DOT\x10\x02\x12\r\n\tMETRIC_L2\x10\x03*{\n\x0b\x43onsistency\x12\x1b\n\x17\x43ONSISTENCY_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43ONSISTENCY_EVENTUAL\x10\x01\x12\x17\n\x13\x43ONSISTENCY_SESSION\x10\x02\x12\x1c\n\x18\x43ONSISTENCY_LINEARIZABLE\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,10 +35,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DOCUMENT_VECTORSENTRY']._serialized_options = b'8\001'
   _globals['_DOCUMENT_SPARSEVECTORSENTRY']._loaded_options = None
   _globals['_DOCUMENT_SPARSEVECTORSENTRY']._serialized_options = b'8\001'
-  _globals['_METRIC']._serialized_start=1126
-  _globals['_METRIC']._serialized_end=1208
-  _globals['_CONSISTENCY']._serialized_start=1210
-  _globals['_CONSISTENCY']._serialized_end=1333
+  _globals['_METRIC']._serialized_start=1141
+  _globals['_METRIC']._serialized_end=1223
+  _globals['_CONSISTENCY']._serialized_start=1225
+  _globals['_CONSISTENCY']._serialized_end=1348
   _globals['_SHARDPOSITION']._serialized_start=35
   _globals['_SHARDPOSITION']._serialized_end=80
   _globals['_SESSIONTOKEN']._serialized_start=82
@@ -52,13 +52,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SPARSEVECTOR']._serialized_start=432
   _globals['_SPARSEVECTOR']._serialized_end=479
   _globals['_SOURCE']._serialized_start=482
-  _globals['_SOURCE']._serialized_end=616
-  _globals['_DOCUMENT']._serialized_start=619
-  _globals['_DOCUMENT']._serialized_end=1017
-  _globals['_DOCUMENT_VECTORSENTRY']._serialized_start=893
-  _globals['_DOCUMENT_VECTORSENTRY']._serialized_end=939
-  _globals['_DOCUMENT_SPARSEVECTORSENTRY']._serialized_start=941
-  _globals['_DOCUMENT_SPARSEVECTORSENTRY']._serialized_end=1017
-  _globals['_PROJECTION']._serialized_start=1019
-  _globals['_PROJECTION']._serialized_end=1124
+  _globals['_SOURCE']._serialized_end=631
+  _globals['_DOCUMENT']._serialized_start=634
+  _globals['_DOCUMENT']._serialized_end=1032
+  _globals['_DOCUMENT_VECTORSENTRY']._serialized_start=908
+  _globals['_DOCUMENT_VECTORSENTRY']._serialized_end=954
+  _globals['_DOCUMENT_SPARSEVECTORSENTRY']._serialized_start=956
+  _globals['_DOCUMENT_SPARSEVECTORSENTRY']._serialized_end=1032
+  _globals['_PROJECTION']._serialized_start=1034
+  _globals['_PROJECTION']._serialized_end=1139
 # @@protoc_insertion_point(module_scope)

@@ -86,7 +86,7 @@ class SparseVector(_message.Message):
     def __init__(self, indices: _Optional[bytes] = ..., values: _Optional[bytes] = ...) -> None: ...
 
 class Source(_message.Message):
-    __slots__ = ("uri", "title", "start", "end", "ordinal", "section", "page", "content_hash")
+    __slots__ = ("uri", "title", "start", "end", "ordinal", "section", "page", "content_hash", "count")
     URI_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
@@ -95,6 +95,7 @@ class Source(_message.Message):
     SECTION_FIELD_NUMBER: _ClassVar[int]
     PAGE_FIELD_NUMBER: _ClassVar[int]
     CONTENT_HASH_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
     uri: str
     title: str
     start: int
@@ -103,7 +104,8 @@ class Source(_message.Message):
     section: str
     page: int
     content_hash: str
-    def __init__(self, uri: _Optional[str] = ..., title: _Optional[str] = ..., start: _Optional[int] = ..., end: _Optional[int] = ..., ordinal: _Optional[int] = ..., section: _Optional[str] = ..., page: _Optional[int] = ..., content_hash: _Optional[str] = ...) -> None: ...
+    count: int
+    def __init__(self, uri: _Optional[str] = ..., title: _Optional[str] = ..., start: _Optional[int] = ..., end: _Optional[int] = ..., ordinal: _Optional[int] = ..., section: _Optional[str] = ..., page: _Optional[int] = ..., content_hash: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
 
 class Document(_message.Message):
     __slots__ = ("id", "vector", "vectors", "sparse_vectors", "text", "payload", "version", "author", "written_at_ms", "source")

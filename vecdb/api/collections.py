@@ -1,0 +1,217 @@
+"""vecdb.v1.Collections."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from vecdb_index import Shard, ShardStats
+from vecdb_proto.v1 import collections_pb2 as pb
+from vecdb_proto.v1 import common_pb2
+
+from vecdb.api import checks, convert
+from vecdb.api.dispatch import Call
+from vecdb.catalog import AlterCollection, CollectionRecord, UpdateAliases
+from vecdb.config import Limits
+from vecdb.query import Database, RequestError
+from vecdb.query.errors import no_collection
+from vecdb.query.sessions import await_fresh
+from vecdb.security import Role
+
+_MAX_SHARDS: Final = 256
+
+
+class CollectionsService:
+    """See proto/vecdb/v1/collections.proto."""
+
+    def __init__(self, db: Database, limits: Limits) -> None:
+        self._db = db
+        self._limits = limits
+
+    async def Create(self, request: pb.CreateCollectionRequest, call: Call) -> pb.CreateCollectionResponse:
+        """Make a collection."""
+        call.principal.require(Role.ADMIN)
+        record, shards = await self._declared(request.config)
+        made = await self._db.create(record, shards, request.if_not_exists)
+        return pb.CreateCollectionResponse(
+            collection=await self._info(made, detailed=True), session=self._token(made)
+        )
+
+    async def _declared(self, config: pb.CollectionConfig) -> tuple[CollectionRecord, int]:
+        """The record that a configuration asks for, and its number of shards."""
+        checks.name(config.name, "config.name")
+        self._refuse_unserved(config)
+        metric = convert.METRICS.get(config.metric)
+        if metric is None:
+            raise checks.invalid("config.metric", f"{config.metric} is unknown")
+        dim, fingerprint = config.dim, ""
+        if config.model:
+            model = await self._db.embedding.model(config.model)
+            fingerprint = await self._db.embedding.fingerprint(config.model)
+            if dim not in (0, model.embedder.dim):
+                problem = f"model {config.model!r} has {model.embedder.dim} dimensions, not {dim}"
+                raise checks.invalid("config.dim", problem, "WRONG_DIMENSION")
+            dim = model.embedder.dim
+            metric = metric if config.metric else model.embedder.metric
+        elif not dim:
+            raise checks.invalid("config.dim", "is needed where there is no model")
+        checks.between(dim, 1, self._limits.max_dim, "config.dim", "max_dim")
+        recall = config.target_recall or 0.95
+        checks.between(recall, 0.5, 1.0, "config.target_recall")
+        checks.between(config.shards, 0, _MAX_SHARDS, "config.shards")
+        if config.replicas > 1:
+            raise checks.invalid("config.replicas", "this node is alone, so it can keep 1 copy of a shard")
+        record = CollectionRecord(
+            collection_id=0,
+            name=config.name,
+            model=config.model,
+            fingerprint=fingerprint,
+            dim=dim,
+            metric=metric,
+            index=convert.INDEXES[config.index],
+            # Kept as a double: the float32 of 0.95 on the wire is meant to be 0.95.
+            target_recall=round(recall, 6),
+            shards=(),
+            replicas=1,
+            fields=convert.fields(config.fields, self._limits, "config.fields"),
+            language=config.language or "en",
+            created_at_ms=0,
+        )
+        return record, config.shards or 1
+
+    @staticmethod
+    def _refuse_unserved(config: pb.CollectionConfig) -> None:
+        if config.index not in pb.IndexKind.values():
+            raise checks.invalid("config.index", f"{config.index} is unknown")
+        if config.index not in convert.INDEXES:
+            raise checks.not_served("config.index", f"indexes of kind {pb.IndexKind.Name(config.index)}")
+        if config.storage not in (pb.STORAGE_UNSPECIFIED, pb.STORAGE_F32):
+            raise checks.not_served("config.storage", "storage kinds other than F32")
+        if config.vectors:
+            raise checks.not_served("config.vectors", "named vectors")
+        if config.sparse_vectors:
+            raise checks.not_served("config.sparse_vectors", "sparse vectors")
+
+    async def Describe(
+        self, request: pb.DescribeCollectionRequest, call: Call
+    ) -> pb.DescribeCollectionResponse:
+        """What a collection is and how it does."""
+        call.principal.require(Role.READ, request.collection)
+        record = self._db.collection(request.collection)
+        await await_fresh(self._db.host, self._db.state.epoch, record.shards, convert.freshness(request.read))
+        return pb.DescribeCollectionResponse(
+            collection=await self._info(record, detailed=True), session=self._token(record)
+        )
+
+    async def List(self, request: pb.ListCollectionsRequest, call: Call) -> pb.ListCollectionsResponse:
+        """Every collection that the caller may read, by name."""
+        state = self._db.state
+        infos = [
+            await self._info(record, detailed=False)
+            for name, record in sorted(state.collections.items())
+            if call.principal.role_on(name) is not None
+        ]
+        token = convert.session_token(self._db.positions([]))
+        return pb.ListCollectionsResponse(collections=infos, session=token)
+
+    async def Alter(self, request: pb.AlterCollectionRequest, call: Call) -> pb.AlterCollectionResponse:
+        """Change fields, target recall or the model's name."""
+        call.principal.require(Role.ADMIN)
+        record = self._db.collection(request.collection)
+        add = convert.fields(request.add_fields, self._limits, "add_fields")
+        kept = {name for name, _ in record.fields} - set(request.drop_fields)
+        if len(kept | {name for name, _ in add}) > 64:
+            raise checks.invalid("add_fields", "a collection has at most 64 fields", "LIMIT_EXCEEDED")
+        recall = round(request.target_recall, 6) if request.HasField("target_recall") else None
+        if recall is not None:
+            checks.between(recall, 0.5, 1.0, "target_recall")
+        model = request.model if request.HasField("model") else None
+        if model is not None and await self._db.embedding.fingerprint(model) != record.fingerprint:
+            raise RequestError(
+                "FAILED_PRECONDITION",
+                "MODEL_MISMATCH",
+                f"model {model!r} is not the one that the vectors of {record.name!r} were made with",
+            )
+        command = AlterCollection(record.name, add, tuple(request.drop_fields), recall, model)
+        altered = await self._db.alter(command)
+        info = await self._info(altered, detailed=True)
+        return pb.AlterCollectionResponse(collection=info, session=self._token(altered))
+
+    async def UpdateAliases(self, request: pb.UpdateAliasesRequest, call: Call) -> pb.UpdateAliasesResponse:
+        """Set and remove aliases in one step."""
+        call.principal.require(Role.ADMIN)
+        if not 1 <= len(request.changes) <= 64:
+            raise checks.invalid("changes", f"must be 1 to 64, not {len(request.changes)}")
+        for at, change in enumerate(request.changes):
+            checks.name(change.alias, f"changes[{at}].alias")
+        changes = tuple((change.alias, change.collection) for change in request.changes)
+        await self._db.update_aliases(UpdateAliases(changes))
+        return pb.UpdateAliasesResponse(session=convert.session_token(self._db.positions([])))
+
+    async def Drop(self, request: pb.DropCollectionRequest, call: Call) -> pb.DropCollectionResponse:
+        """Drop a collection for good."""
+        call.principal.require(Role.ADMIN)
+        if self._db.state.resolve(request.collection) is None:
+            raise no_collection(request.collection)
+        await self._db.drop(request.collection)
+        return pb.DropCollectionResponse(session=convert.session_token(self._db.positions([])))
+
+    def _token(self, record: CollectionRecord) -> common_pb2.SessionToken:
+        return convert.session_token(self._db.positions(record.shards))
+
+    async def _info(self, record: CollectionRecord, *, detailed: bool) -> pb.CollectionInfo:
+        shards = self._db.opened(record)
+        stats = await self._db.run(lambda: [shard.stats() for shard in shards])
+        info = pb.CollectionInfo(
+            config=convert.config(record),
+            collection_id=record.collection_id,
+            documents=sum(each.documents for each in stats),
+            index_state=(
+                pb.INDEX_STATE_INDEXED
+                if all(each.state == "ready" for each in stats)
+                else pb.INDEX_STATE_INDEXING
+            ),
+            unindexed=sum(each.unindexed_rows for each in stats),
+            disk_bytes=sum(each.disk_bytes for each in stats),
+            calibrated_recall=min(1.0 if each.recall is None else each.recall for each in stats),
+            model_fingerprint=record.fingerprint,
+            created_at_ms=record.created_at_ms,
+            aliases=self._db.state.aliases_of(record.name),
+        )
+        if info.documents:
+            info.bytes_per_document = info.disk_bytes / info.documents
+        if detailed:
+            info.shards.extend(await self._db.run(shard_infos, record.shards, shards, stats))
+        return info
+
+
+def shard_infos(
+    ids: Sequence[int], shards: Sequence[Shard], stats: Sequence[ShardStats]
+) -> list[pb.ShardInfo]:
+    """What there is to say of each shard. Blocks."""
+    return [_shard_info(*each) for each in zip(ids, shards, stats, strict=True)]
+
+
+def _shard_info(shard: int, opened: Shard, stats: ShardStats) -> pb.ShardInfo:
+    info = pb.ShardInfo(
+        shard=shard,
+        documents=stats.documents,
+        applied_index=stats.applied_index,
+        durable_index=stats.durable_index,
+        unindexed=stats.unindexed_rows,
+        disk_bytes=stats.disk_bytes,
+        content_hash=opened.content_hash(),
+    )
+    if stats.growing_rows:
+        info.segments.add(state="growing", index="flat", rows=stats.growing_rows, recall=1.0)
+    for segment in stats.segments:
+        info.segments.add(
+            state="sealed",
+            index=segment.kind if segment.state == "indexed" else f"{segment.kind} ({segment.state})",
+            rows=segment.rows,
+            tombstones=segment.tombstones,
+            bytes=segment.bytes,
+            effort=segment.ef or 0,
+            recall=1.0 if segment.recall is None else segment.recall,
+        )
+    return info

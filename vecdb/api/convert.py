@@ -1,0 +1,194 @@
+"""Messages to values and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgpack
+from vecdb_index import Row
+from vecdb_proto.v1 import collections_pb2, common_pb2, documents_pb2
+
+from vecdb.api import checks
+from vecdb.catalog import CollectionRecord
+from vecdb.config import Limits
+from vecdb.query import Freshness, Positions
+from vecdb.query.reads import EVERYTHING, Parts
+from vecdb.query.sessions import ANY, Level
+from vecdb.query.writes import Outcome
+
+METRICS: Final = {
+    common_pb2.METRIC_UNSPECIFIED: "cosine",
+    common_pb2.METRIC_COSINE: "cosine",
+    common_pb2.METRIC_DOT: "dot",
+    common_pb2.METRIC_L2: "l2",
+}
+METRIC_NUMBERS: Final = {
+    "cosine": common_pb2.METRIC_COSINE,
+    "dot": common_pb2.METRIC_DOT,
+    "l2": common_pb2.METRIC_L2,
+}
+INDEXES: Final = {
+    collections_pb2.INDEX_KIND_UNSPECIFIED: "hnsw",
+    collections_pb2.INDEX_KIND_HNSW: "hnsw",
+    collections_pb2.INDEX_KIND_FLAT: "flat",
+}
+INDEX_NUMBERS: Final = {
+    "hnsw": collections_pb2.INDEX_KIND_HNSW,
+    "flat": collections_pb2.INDEX_KIND_FLAT,
+}
+FIELD_TYPES: Final = {
+    collections_pb2.FIELD_TYPE_KEYWORD: "keyword",
+    collections_pb2.FIELD_TYPE_INT: "int",
+    collections_pb2.FIELD_TYPE_FLOAT: "float",
+    collections_pb2.FIELD_TYPE_BOOL: "bool",
+    collections_pb2.FIELD_TYPE_DATETIME: "datetime",
+    collections_pb2.FIELD_TYPE_GEO: "geo",
+    collections_pb2.FIELD_TYPE_TEXT: "text",
+}
+FIELD_NUMBERS: Final = {name: number for number, name in FIELD_TYPES.items()}
+# google.rpc.Code by name, for failures inside a reply.
+CODES: Final = {
+    "INVALID_ARGUMENT": 3,
+    "DEADLINE_EXCEEDED": 4,
+    "NOT_FOUND": 5,
+    "RESOURCE_EXHAUSTED": 8,
+    "FAILED_PRECONDITION": 9,
+    "ABORTED": 10,
+    "INTERNAL": 13,
+    "UNAVAILABLE": 14,
+}
+ALL_PARTS: Final = EVERYTHING
+
+
+# --- requests -----------------------------------------------------------------
+
+
+def freshness(read: common_pb2.ReadOptions) -> Freshness:
+    """What a read demands."""
+    session = None
+    if read.HasField("session"):
+        token = read.session
+        session = Positions(
+            token.epoch, token.catalogue, {place.shard: place.index for place in token.positions}
+        )
+    elif not read.consistency and not read.require_all:
+        return ANY
+    try:
+        level = Level(read.consistency)
+    except ValueError:
+        raise checks.invalid("read.consistency", f"{read.consistency} is unknown") from None
+    return Freshness(level, session, read.require_all)
+
+
+def parts(request: Any) -> Parts:
+    """Which parts of documents a request wants; payload and text where it does not say."""
+    if not request.HasField("projection"):
+        return ALL_PARTS
+    wanted = request.projection
+    if wanted.vector_names:
+        raise checks.not_served("projection.vector_names", "named vectors")
+    return Parts(wanted.payload or bool(wanted.payload_fields), wanted.text, wanted.vector)
+
+
+# --- replies ------------------------------------------------------------------
+
+
+def session_token(positions: Positions) -> common_pb2.SessionToken:
+    """What a reply tells of the logs."""
+    token = common_pb2.SessionToken(epoch=positions.epoch, catalogue=positions.catalogue)
+    for shard, index in positions.shards.items():
+        token.positions.add(shard=shard, index=index)
+    return token
+
+
+def source(packed: bytes) -> common_pb2.Source:
+    """The source that ingestion stored with a document."""
+    return common_pb2.Source(**msgpack.unpackb(packed))
+
+
+def fill_document(document: common_pb2.Document, row: Row, fields: Sequence[str] = ()) -> None:
+    """Write a stored document into a message."""
+    document.id = row.id
+    document.version = row.version
+    if row.author:
+        document.author = row.author
+    document.written_at_ms = row.written_at_ms
+    if row.payload:
+        document.payload = projected(row.payload, fields) if fields else row.payload
+    if row.text:
+        document.text = row.text
+    if row.source:
+        document.source.CopyFrom(source(row.source))
+    if row.vector is not None:
+        document.vector = row.vector.tobytes()
+
+
+def projected(payload: bytes, fields: Sequence[str]) -> bytes:
+    """A payload with only these top-level keys."""
+    # Timestamps are kept as the objects they came as, so that they go out as they came in.
+    kept = msgpack.unpackb(payload, timestamp=0, strict_map_key=False)
+    cut: bytes = msgpack.packb({key: value for key, value in kept.items() if key in set(fields)})
+    return cut
+
+
+def documents(rows: Iterable[Row], fields: Sequence[str] = ()) -> list[common_pb2.Document]:
+    """Messages of stored documents."""
+    made = []
+    for row in rows:
+        document = common_pb2.Document()
+        fill_document(document, row, fields)
+        made.append(document)
+    return made
+
+
+def fill_write(reply: documents_pb2.WriteResponse, outcome: Outcome, positions: Positions) -> None:
+    """Write the outcome of a write into its reply."""
+    reply.count = outcome.count
+    reply.session.CopyFrom(session_token(positions))
+    for shard, index in sorted(outcome.positions.items()):
+        reply.positions.add(shard=shard, index=index)
+    for refusal in outcome.failures:
+        reply.failures.add(
+            position=refusal.position,
+            code=CODES.get(refusal.code, 2),
+            message=refusal.message,
+            reason=refusal.reason,
+        )
+
+
+def config(record: CollectionRecord) -> collections_pb2.CollectionConfig:
+    """A collection's configuration with every default filled in."""
+    made = collections_pb2.CollectionConfig(
+        name=record.name,
+        model=record.model,
+        dim=record.dim,
+        metric=METRIC_NUMBERS[record.metric],
+        index=INDEX_NUMBERS[record.index],
+        storage=collections_pb2.STORAGE_F32,
+        target_recall=record.target_recall,
+        shards=len(record.shards),
+        replicas=record.replicas,
+        language=record.language,
+    )
+    for field_name, kind in record.fields:
+        made.fields.add(name=field_name, type=FIELD_NUMBERS[kind])
+    return made
+
+
+def fields(
+    declared: Iterable[collections_pb2.Field], limits: Limits, where: str
+) -> tuple[tuple[str, str], ...]:
+    """Field declarations, checked."""
+    found: dict[str, str] = {}
+    for at, field in enumerate(declared):
+        size = len(field.name.encode())
+        if not 1 <= size <= 256 or field.name.startswith("@"):
+            raise checks.invalid(f"{where}[{at}].name", "must have 1 to 256 bytes and not begin with '@'")
+        if field.type not in FIELD_TYPES:
+            raise checks.invalid(f"{where}[{at}].type", "must be a type of field")
+        if found.setdefault(field.name, FIELD_TYPES[field.type]) != FIELD_TYPES[field.type]:
+            raise checks.invalid(f"{where}[{at}].name", f"{field.name!r} is declared twice")
+    if len(found) > 64:
+        raise checks.invalid(where, f"has {len(found)} fields; the limit is 64", "LIMIT_EXCEEDED")
+    return tuple(found.items())

@@ -1,0 +1,222 @@
+"""vecdb.v1.Documents."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from vecdb_index import Delete, Update
+from vecdb_proto.v1 import common_pb2
+from vecdb_proto.v1 import documents_pb2 as pb
+
+from vecdb.api import checks, convert, filters
+from vecdb.api.dispatch import Call
+from vecdb.catalog import CollectionRecord
+from vecdb.config import Limits
+from vecdb.query import Database, Positions, RequestError, reads, writes
+from vecdb.query.ingest import delete_source
+from vecdb.query.sessions import await_fresh
+from vecdb.query.writes import Batch, Outcome
+from vecdb.security import Role
+
+_DEFAULT_PAGE = 100
+
+
+class DocumentsService:
+    """See proto/vecdb/v1/documents.proto."""
+
+    def __init__(self, db: Database, limits: Limits) -> None:
+        self._db = db
+        self._limits = limits
+
+    # --- writing -------------------------------------------------------------
+
+    async def Upsert(self, request: pb.UpsertRequest, call: Call) -> pb.WriteResponse:
+        """Write documents."""
+        call.principal.require(Role.WRITE, request.collection)
+        record = self._db.collection(request.collection)
+        batch = await self._batch(request, record, call.principal.name)
+        return self._written(await writes.upsert(self._db, record, batch))
+
+    async def _batch(self, request: pb.UpsertRequest, record: CollectionRecord, author: str) -> Batch:
+        """The request as a batch that will be accepted, or RequestError."""
+        if request.named_vectors or request.sparse_vectors:
+            raise checks.not_served("named_vectors", "named and sparse vectors")
+        ids = checks.ids(request.ids, self._limits)
+        count = len(ids)
+        texts = (
+            checks.texts(request.texts, self._limits)
+            if checks.column(request.texts, count, "texts")
+            else None
+        )
+        payloads = None
+        if checks.column(request.payloads, count, "payloads"):
+            payloads = checks.payloads(request.payloads, self._limits)
+        if_versions = checks.versions(request.if_versions, count)
+        session, sequence = checks.session(request.options.session_id, request.options.sequence)
+        return Batch(
+            ids=ids,
+            vectors=await self._vectors(request, record, texts),
+            payloads=payloads,
+            texts=None if texts is None else [text or None for text in texts],
+            sources=None,
+            if_versions=if_versions,
+            author=author,
+            written_at_ms=now_ms(),
+            session=session,
+            sequence=sequence,
+        )
+
+    async def _vectors(
+        self, request: pb.UpsertRequest, record: CollectionRecord, texts: Sequence[str] | None
+    ) -> npt.NDArray[np.float32]:
+        if request.vectors:
+            return checks.matrix(request.vectors, len(request.ids), record.dim, record.metric, "vectors")
+        if texts is None:
+            needed = "vectors or texts are" if record.model else "vectors are"
+            raise checks.invalid("vectors", f"{needed} needed")
+        return await self._db.embedding.passages(record, texts, "texts")
+
+    async def Update(self, request: pb.UpdateRequest, call: Call) -> pb.WriteResponse:
+        """Change payloads."""
+        call.principal.require(Role.WRITE, request.collection)
+        record = self._db.collection(request.collection)
+        checks.payload(request.payload, self._limits, "payload")
+        if not request.payload and not request.remove_keys and not request.replace:
+            raise checks.invalid("payload", "there is nothing to change: give a payload or remove_keys")
+        session, sequence = checks.session(request.options.session_id, request.options.sequence)
+        author, now = call.principal.name, now_ms()
+
+        async def write(ids: list[str], versions: list[int | None] | None) -> Outcome:
+            change = Update(
+                ids,
+                request.payload or b"\x80",
+                tuple(request.remove_keys),
+                request.replace,
+                author,
+                now,
+                versions,
+                session,
+                sequence,
+            )
+            return await writes.update(self._db, record, change)
+
+        return await self._write_chosen(request, record, write)
+
+    async def Delete(self, request: pb.DeleteRequest, call: Call) -> pb.WriteResponse:
+        """Delete by ids, filter or source."""
+        call.principal.require(Role.WRITE, request.collection)
+        record = self._db.collection(request.collection)
+        session, sequence = checks.session(request.options.session_id, request.options.sequence)
+        if request.source:
+            if request.ids or request.HasField("filter"):
+                raise checks.invalid("source", "goes with neither ids nor filter")
+            return self._written(await delete_source(self._db, record, request.source))
+
+        async def write(ids: list[str], versions: list[int | None] | None) -> Outcome:
+            return await writes.delete(self._db, record, Delete(ids, versions, session, sequence))
+
+        return await self._write_chosen(request, record, write)
+
+    async def _write_chosen(
+        self,
+        request: pb.UpdateRequest | pb.DeleteRequest,
+        record: CollectionRecord,
+        write: Callable[[list[str], list[int | None] | None], Awaitable[Outcome]],
+    ) -> pb.WriteResponse:
+        """Write to the documents that a request names or matches."""
+        if bool(request.ids) == request.HasField("filter"):
+            raise checks.invalid("ids", "give ids or a filter" + (", not both" if request.ids else ""))
+        if request.ids:
+            ids = checks.ids(request.ids, self._limits)
+            return self._written(await write(ids, checks.versions(request.if_versions, len(ids))))
+        if request.if_versions:
+            raise checks.invalid("if_versions", "goes with ids, not with a filter")
+        where = filters.parse(request.filter, self._limits)
+        limit = self._limits.max_batch
+        found = await reads.matching(self._db, record, where, limit + 1)
+        if len(found) > limit:
+            raise RequestError(
+                "RESOURCE_EXHAUSTED",
+                "LIMIT_EXCEEDED",
+                f"filter: more than {limit} documents match (max_batch); narrow it, or go by ids",
+                violations=[("filter", "matches too many documents")],
+            )
+        return self._written(await writes.settled(self._db, record, found, write))
+
+    def _written(self, outcome: Outcome) -> pb.WriteResponse:
+        reply = pb.WriteResponse()
+        state = self._db.state
+        convert.fill_write(reply, outcome, Positions(state.epoch, state.applied, outcome.positions))
+        return reply
+
+    # --- reading -------------------------------------------------------------
+
+    async def Get(self, request: pb.GetRequest, call: Call) -> pb.GetResponse:
+        """Documents by id."""
+        call.principal.require(Role.READ, request.collection)
+        record = self._db.collection(request.collection)
+        ids = checks.ids(request.ids, self._limits)
+        parts = convert.parts(request)
+        await self._fresh(record, request)
+        rows = await reads.get(self._db, record, ids, parts)
+        return pb.GetResponse(
+            documents=convert.documents(rows, request.projection.payload_fields),
+            session=self._token(record),
+        )
+
+    async def Scroll(self, request: pb.ScrollRequest, call: Call) -> pb.ScrollResponse:
+        """Documents in id order."""
+        call.principal.require(Role.READ, request.collection)
+        record = self._db.collection(request.collection)
+        limit = request.limit or _DEFAULT_PAGE
+        checks.between(limit, 1, self._limits.max_batch, "limit", "max_batch")
+        after = cursor(request.cursor)
+        where = filters.parse(request.filter, self._limits) if request.HasField("filter") else None
+        parts = convert.parts(request)
+        await self._fresh(record, request)
+        rows = await reads.scroll(self._db, record, after, limit, where, parts)
+        reply = pb.ScrollResponse(session=self._token(record))
+        size = 0
+        for document in convert.documents(rows, request.projection.payload_fields):
+            size += document.ByteSize() + 16
+            # A page fits into a message, whatever the documents' sizes; one document always does.
+            if size > self._limits.max_message_bytes // 2 and reply.documents:
+                break
+            reply.documents.append(document)
+        if len(reply.documents) == limit or len(reply.documents) < len(rows):
+            reply.next_cursor = reply.documents[-1].id.encode()
+        return reply
+
+    async def Count(self, request: pb.CountRequest, call: Call) -> pb.CountResponse:
+        """How many documents there are, or match."""
+        call.principal.require(Role.READ, request.collection)
+        record = self._db.collection(request.collection)
+        where = filters.parse(request.filter, self._limits) if request.HasField("filter") else None
+        await self._fresh(record, request)
+        found = await reads.count(self._db, record, where)
+        return pb.CountResponse(count=found, session=self._token(record))
+
+    async def _fresh(
+        self, record: CollectionRecord, request: pb.GetRequest | pb.ScrollRequest | pb.CountRequest
+    ) -> None:
+        wanted = convert.freshness(request.read)
+        await await_fresh(self._db.host, self._db.state.epoch, record.shards, wanted)
+
+    def _token(self, record: CollectionRecord) -> common_pb2.SessionToken:
+        return convert.session_token(self._db.positions(record.shards))
+
+
+def cursor(data: bytes) -> str | None:
+    """The id that a page begins after."""
+    try:
+        return data.decode() or None
+    except UnicodeDecodeError:
+        raise checks.invalid("cursor", "is none that this server has given out") from None
+
+
+def now_ms() -> int:
+    """Milliseconds since the Unix epoch, by this node's clock."""
+    return time.time_ns() // 1_000_000

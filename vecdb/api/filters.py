@@ -1,0 +1,105 @@
+"""Filters of the wire as filters of the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC
+from typing import Any
+
+from vecdb_index import filters
+from vecdb_index.filters import Filter
+from vecdb_proto.v1 import filter_pb2
+
+from vecdb.api import checks
+from vecdb.config import Limits
+
+_PATHS = frozenset({filters.AUTHOR})
+
+
+def parse(message: filter_pb2.Filter, limits: Limits, field: str = "filter") -> Filter:
+    """The engine's filter, validated. RequestError or FilterError naming the part that is wrong."""
+    found = _node(message, limits.max_filter_depth, field)
+    filters.validate(
+        found,
+        max_depth=limits.max_filter_depth,
+        max_clauses=limits.max_filter_clauses,
+        max_values=limits.max_filter_values,
+    )
+    return found
+
+
+def _node(message: filter_pb2.Filter, left: int, where: str) -> Filter:
+    if left == 0:
+        problem = "is nested too deeply; the limit is max_filter_depth"
+        raise checks.invalid(where, problem, "BAD_FILTER", limit="max_filter_depth")
+    kind = message.WhichOneof("node")
+    if kind is None:
+        raise checks.invalid(where, "is empty", "BAD_FILTER")
+    at = f"{where}.{kind}"
+    body: Any = getattr(message, kind)
+    match kind:
+        case "all":
+            return filters.And(_list(body, left, at))
+        case "any":
+            return filters.Or(_list(body, left, at))
+        case "not":
+            return filters.Not(_node(body, left - 1, at))
+        case "equals":
+            return filters.Eq(_field(body.field, at), _value(body.value, at))
+        case "one_of":
+            return filters.In(_field(body.field, at), _values(body.values, at))
+        case "any_of":
+            return filters.AnyOf(_field(body.field, at), _values(body.values, at))
+        case "all_of":
+            return filters.AllOf(_field(body.field, at), _values(body.values, at))
+        case "range":
+            bounds = {
+                name: _value(getattr(body, name), f"{at}.{name}")
+                for name in ("gt", "gte", "lt", "lte")
+                if body.HasField(name)
+            }
+            return filters.Range(_field(body.field, at), **bounds)
+        case "exists":
+            return filters.Exists(_field(body, at))
+        case "is_null":
+            return filters.IsNull(_field(body, at))
+        case "prefix":
+            return filters.Prefix(_field(body.field, at), body.prefix)
+        case "geo_radius":
+            return filters.GeoRadius(_field(body.field, at), body.lat, body.lon, body.metres)
+        case "geo_box":
+            return filters.GeoBox(
+                _field(body.field, at), body.min_lat, body.min_lon, body.max_lat, body.max_lon
+            )
+        case _:
+            raise checks.not_served(at, "conditions on words")
+
+
+def _list(body: filter_pb2.FilterList, left: int, at: str) -> tuple[Filter, ...]:
+    return tuple(_node(each, left - 1, f"{at}[{place}]") for place, each in enumerate(body.filters))
+
+
+def _field(name: str, at: str) -> str:
+    if not name:
+        raise checks.invalid(f"{at}.field", "must not be empty", "BAD_FILTER")
+    if name.startswith("@") and name not in _PATHS:
+        raise checks.invalid(
+            f"{at}.field", f"{name!r} is no reserved name that can be filtered", "BAD_FILTER"
+        )
+    return name
+
+
+def _values(values: Iterable[filter_pb2.Value], at: str) -> tuple[Any, ...]:
+    return tuple(_value(value, f"{at}.values[{place}]") for place, value in enumerate(values))
+
+
+def _value(value: filter_pb2.Value, at: str) -> Any:
+    kind = value.WhichOneof("kind")
+    if kind is None:
+        raise checks.invalid(at, "has no value", "BAD_FILTER")
+    if kind == "datetime_value":
+        try:
+            return value.datetime_value.ToDatetime(tzinfo=UTC)
+        except ValueError as error:
+            raise checks.invalid(at, f"is no point in time: {error}", "BAD_FILTER") from None
+    return getattr(value, kind)

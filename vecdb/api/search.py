@@ -1,0 +1,242 @@
+"""vecdb.v1.Search."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from vecdb_index import Row
+from vecdb_proto.v1 import search_pb2 as pb
+
+from vecdb.api import checks, convert, filters
+from vecdb.api.dispatch import Call
+from vecdb.api.errors import as_request_error, status_of
+from vecdb.catalog import CollectionRecord
+from vecdb.config import Limits
+from vecdb.query import Database, RequestError, reads, searches
+from vecdb.query.searches import Found, Wanted
+from vecdb.query.sessions import await_fresh
+from vecdb.security import Role
+
+F32 = npt.NDArray[np.float32]
+
+_DEFAULT_K: Final = 10
+_MAX_EF: Final = 10_000
+_MAX_EXAMPLES: Final = 64
+# Answers of one stream that are worked on at a time.
+_STREAM_WIDTH: Final = 16
+
+
+class SearchService:
+    """See proto/vecdb/v1/search.proto."""
+
+    def __init__(self, db: Database, limits: Limits) -> None:
+        self._db = db
+        self._limits = limits
+
+    async def Search(self, request: pb.SearchRequest, call: Call) -> pb.SearchResponse:
+        """One query."""
+        call.principal.require(Role.READ, request.collection)
+        record = self._db.collection(request.collection)
+        wanted = self._wanted(request.options, call)
+        self._refuse_mode(request.options)
+        read = convert.freshness(request.read)
+        await await_fresh(self._db.host, self._db.state.epoch, record.shards, read)
+        vectors, left_out = await self._query(record, request.query)
+        (found,) = await searches.search(self._db, record, vectors, _widened(wanted, left_out))
+        reply = pb.SearchResponse(session=convert.session_token(self._db.positions(record.shards)))
+        fields = request.options.projection.payload_fields
+        for score, row in _without(found, left_out, wanted):
+            hit = reply.hits.add()
+            hit.score = score
+            convert.fill_document(hit.document, row, fields)
+        _explain(reply.explain, found)
+        return reply
+
+    async def SearchBatch(self, request: pb.SearchBatchRequest, call: Call) -> pb.SearchBatchResponse:
+        """Many queries, answered in columns."""
+        call.principal.require(Role.READ, request.collection)
+        record = self._db.collection(request.collection)
+        wanted = self._wanted(request.options, call)
+        self._refuse_mode(request.options)
+        if bool(request.vectors) == bool(request.texts):
+            raise checks.invalid("vectors", "give vectors or texts" + (", not both" if request.texts else ""))
+        if request.vectors:
+            vectors = checks.matrix(request.vectors, None, record.dim, record.metric, "vectors")
+            self._batch_size(len(vectors), "vectors")
+        else:
+            self._batch_size(len(request.texts), "texts")
+            texts = [
+                checks.query_text(text, self._limits, f"texts[{at}]") for at, text in enumerate(request.texts)
+            ]
+            vectors = await self._db.embedding.queries(record, texts, "texts")
+        read = convert.freshness(request.read)
+        await await_fresh(self._db.host, self._db.state.epoch, record.shards, read)
+        found = await searches.search(self._db, record, vectors, wanted)
+        reply = pb.SearchBatchResponse(session=convert.session_token(self._db.positions(record.shards)))
+        _fill_columns(reply, found, wanted, request.options.projection.payload_fields)
+        return reply
+
+    async def SearchStream(
+        self, requests: AsyncIterator[pb.SearchStreamRequest], call: Call
+    ) -> AsyncIterator[pb.SearchStreamResponse]:
+        """Many queries over one stream."""
+        running: set[asyncio.Task[pb.SearchStreamResponse]] = set()
+        try:
+            async for request in requests:
+                running.add(asyncio.create_task(self._answer(request, call)))
+                if len(running) >= _STREAM_WIDTH:
+                    done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                    for task in done:
+                        yield task.result()
+                else:
+                    for task in [each for each in running if each.done()]:
+                        running.discard(task)
+                        yield task.result()
+            for next_done in asyncio.as_completed(running):
+                yield await next_done
+        finally:
+            for task in running:
+                task.cancel()
+
+    async def _answer(self, request: pb.SearchStreamRequest, call: Call) -> pb.SearchStreamResponse:
+        try:
+            return pb.SearchStreamResponse(tag=request.tag, response=await self.Search(request.request, call))
+        except Exception as error:
+            known = as_request_error(error)
+            if known is None:
+                raise
+            return pb.SearchStreamResponse(tag=request.tag, error=status_of(known))
+
+    # --- what is asked -------------------------------------------------------
+
+    def _wanted(self, options: pb.SearchOptions, call: Call) -> Wanted:
+        """The options, checked."""
+        limits = self._limits
+        k = options.k if options.k else _DEFAULT_K
+        checks.between(k, 1, limits.max_k, "options.k", "max_k")
+        checks.between(k + options.offset, 1, limits.max_k, "options.offset", "k + offset: max_k")
+        for name in ("group_by", "diversity"):
+            if options.HasField(name):
+                raise checks.not_served(f"options.{name}", "grouping and diversity")
+        if options.vector_name:
+            raise checks.not_served("options.vector_name", "named vectors")
+        recall = ef = threshold = None
+        if options.HasField("recall"):
+            recall = round(options.recall, 6)
+            checks.between(recall, 0.5, 1.0, "options.recall")
+        if options.HasField("ef"):
+            ef = options.ef
+            checks.between(ef, 1, _MAX_EF, "options.ef")
+        if options.HasField("score_threshold"):
+            threshold = options.score_threshold
+            if threshold != threshold:
+                raise checks.invalid("options.score_threshold", "must not be NaN", "NOT_FINITE")
+        return Wanted(
+            k=k,
+            offset=options.offset,
+            where=filters.parse(options.filter, limits) if options.HasField("filter") else None,
+            recall=recall,
+            ef=ef,
+            exact=options.exact,
+            threshold=threshold,
+            parts=convert.parts(options),
+            explain=options.explain,
+            deadline=call.deadline(),
+        )
+
+    @staticmethod
+    def _refuse_mode(options: pb.SearchOptions) -> None:
+        if options.mode in (pb.SEARCH_MODE_UNSPECIFIED, pb.SEARCH_MODE_VECTOR):
+            return
+        if options.mode not in pb.SearchMode.values():
+            raise checks.invalid("options.mode", f"{options.mode} is unknown")
+        raise checks.not_served("options.mode", "modes other than VECTOR")
+
+    def _batch_size(self, count: int, field: str) -> None:
+        checks.between(count, 1, self._limits.max_batch_queries, field, "max_batch_queries")
+
+    async def _query(self, record: CollectionRecord, query: pb.Query) -> tuple[F32, frozenset[str]]:
+        """The query's vector, (1, dim), and ids that must not be among the hits."""
+        examples = query.HasField("examples")
+        given = bool(query.vector) + bool(query.text) + examples + query.HasField("sparse")
+        if given != 1:
+            what = "nothing" if not given else "several things"
+            raise checks.invalid("query", f"says {what} to look for: give a vector, a text or examples")
+        if query.vector:
+            vector = checks.matrix(query.vector, 1, record.dim, record.metric, "query.vector")
+            return vector, frozenset()
+        if query.text:
+            text = checks.query_text(query.text, self._limits, "query.text")
+            return await self._db.embedding.queries(record, [text], "query.text"), frozenset()
+        if examples:
+            return await self._examples(record, query.examples)
+        raise checks.not_served("query.sparse", "sparse vectors")
+
+    async def _examples(self, record: CollectionRecord, examples: pb.Examples) -> tuple[F32, frozenset[str]]:
+        """The mean of the positive examples, moved away from the mean of the negative ones."""
+        named = [*examples.positive, *examples.negative]
+        if not examples.positive or len(named) > _MAX_EXAMPLES:
+            problem = f"needs a positive example, and has at most {_MAX_EXAMPLES} of both"
+            raise checks.invalid("query.examples", problem)
+        checks.ids(named, self._limits, "query.examples")
+        rows = await reads.get(self._db, record, named, reads.Parts(payload=False, text=False, vector=True))
+        known = {row.id: row.vector for row in rows}
+        if missing := [id_ for id_ in named if id_ not in known]:
+            raise RequestError("NOT_FOUND", "BAD_ID", f"query.examples: there is no document {missing[0]!r}")
+        vector = _mean(known, examples.positive)
+        if examples.negative:
+            vector = 2 * vector - _mean(known, examples.negative)
+        data = vector.astype("<f4").tobytes()
+        checked = checks.matrix(data, 1, record.dim, record.metric, "query.examples")
+        return checked, frozenset(named)
+
+
+def _mean(known: dict[str, F32 | None], ids: Sequence[str]) -> F32:
+    vectors = np.stack([vector for id_ in ids if (vector := known[id_]) is not None])
+    return np.asarray(vectors.mean(axis=0, dtype=np.float64), dtype=np.float32)
+
+
+def _widened(wanted: Wanted, left_out: frozenset[str]) -> Wanted:
+    """Enough hits that none is missing once the examples are left out."""
+    if not left_out:
+        return wanted
+    return searches.widened(wanted, wanted.k + wanted.offset + len(left_out))
+
+
+def _without(found: Found, left_out: frozenset[str], wanted: Wanted) -> list[tuple[float, Row]]:
+    if not left_out:
+        return found.hits
+    kept = [hit for hit in found.hits if hit[1].id not in left_out]
+    return kept[wanted.offset : wanted.offset + wanted.k]
+
+
+def _fill_columns(
+    reply: pb.SearchBatchResponse, found: Sequence[Found], wanted: Wanted, fields: Sequence[str]
+) -> None:
+    reply.counts.extend([len(each.hits) for each in found])
+    hits = [hit for each in found for hit in each.hits]
+    reply.ids.extend([row.id for _, row in hits])
+    reply.scores = np.array([score for score, _ in hits], dtype="<f4").tobytes()
+    reply.versions.extend([row.version for _, row in hits])
+    names: dict[str, int] = {}
+    reply.authors.extend([names.setdefault(row.author, len(names)) for _, row in hits])
+    reply.author_names.extend(names)
+    if wanted.parts.payload:
+        reply.payloads.extend(
+            [convert.projected(row.payload, fields) if fields else row.payload for _, row in hits]
+        )
+    if wanted.parts.text:
+        reply.texts.extend([row.text or "" for _, row in hits])
+    if wanted.parts.vector:
+        reply.vectors = b"".join(row.vector.tobytes() for _, row in hits if row.vector is not None)
+    if found:
+        _explain(reply.explain, found[0])
+
+
+def _explain(explain: pb.Explain, found: Found) -> None:
+    for name, microseconds, details in found.explain:
+        explain.steps.add(name=name, microseconds=microseconds, details=details)

@@ -1,0 +1,40 @@
+"""The catalogue: collections, aliases and shards of the cluster, as a replicated table.
+
+`records` is what it holds, `commands` what changes it, `machine` the state
+machine behind its Raft group.
+"""
+
+from vecdb.catalog.commands import (
+    AlterCollection,
+    CatalogResult,
+    Command,
+    CreateCollection,
+    DropCollection,
+    Genesis,
+    UpdateAliases,
+    decode,
+    encode,
+)
+from vecdb.catalog.machine import CatalogDamaged, CatalogMachine, CatalogTooNew
+from vecdb.catalog.records import CatalogState, CollectionRecord
+
+CATALOG_GROUP = 1
+"""The group that replicates the catalogue; shards have the ids above."""
+
+__all__ = [
+    "CATALOG_GROUP",
+    "AlterCollection",
+    "CatalogDamaged",
+    "CatalogMachine",
+    "CatalogResult",
+    "CatalogState",
+    "CatalogTooNew",
+    "CollectionRecord",
+    "Command",
+    "CreateCollection",
+    "DropCollection",
+    "Genesis",
+    "UpdateAliases",
+    "decode",
+    "encode",
+]

@@ -1,0 +1,87 @@
+"""What the catalogue holds: immutable, and replaced whole when an entry is applied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
+from typing import Any, Final
+
+FIRST_SHARD: Final = 2  # 1 is the catalogue's own group
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionRecord:
+    """A collection as it was declared.
+
+    `metric` is "cosine", "dot" or "l2"; `index` "hnsw" or "flat"; `fields` are
+    pairs of name and type; `fingerprint` pins the model's, and is empty where
+    there is no model. `shards` are ids that are never used again.
+    """
+
+    collection_id: int
+    name: str
+    model: str
+    fingerprint: str
+    dim: int
+    metric: str
+    index: str
+    target_recall: float
+    shards: tuple[int, ...]
+    replicas: int
+    fields: tuple[tuple[str, str], ...]
+    language: str
+    created_at_ms: int
+
+    @classmethod
+    def load(cls, stored: Mapping[str, Any]) -> CollectionRecord:
+        """The inverse of `dataclasses.asdict`, after a trip through msgpack."""
+        shaped = dict(stored)
+        shaped["shards"] = tuple(stored["shards"])
+        shaped["fields"] = tuple((name, kind) for name, kind in stored["fields"])
+        return cls(**shaped)
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogState:
+    """The whole catalogue as of `applied`."""
+
+    applied: int = 0
+    cluster_id: str = ""
+    epoch: int = 0
+    next_collection: int = 1
+    next_shard: int = FIRST_SHARD
+    collections: Mapping[str, CollectionRecord] = field(default_factory=lambda: MappingProxyType({}))
+    aliases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def resolve(self, name: str) -> CollectionRecord | None:
+        """The collection of a name or an alias."""
+        found = self.collections.get(name)
+        if found is None and (target := self.aliases.get(name)) is not None:
+            return self.collections.get(target)
+        return found
+
+    def aliases_of(self, name: str) -> list[str]:
+        """The aliases that point to a collection, in order."""
+        return sorted(alias for alias, target in self.aliases.items() if target == name)
+
+    def dump(self) -> dict[str, Any]:
+        """As plain values."""
+        return {
+            "applied": self.applied,
+            "cluster_id": self.cluster_id,
+            "epoch": self.epoch,
+            "next_collection": self.next_collection,
+            "next_shard": self.next_shard,
+            "collections": [asdict(record) for record in self.collections.values()],
+            "aliases": dict(self.aliases),
+        }
+
+    @classmethod
+    def load(cls, stored: Mapping[str, Any]) -> CatalogState:
+        """The inverse of `dump`; KeyError and TypeError where it does not fit."""
+        records = map(CollectionRecord.load, stored["collections"])
+        shaped = dict(stored)
+        shaped["collections"] = MappingProxyType({record.name: record for record in records})
+        shaped["aliases"] = MappingProxyType(dict(stored["aliases"]))
+        return cls(**shaped)

@@ -1,0 +1,176 @@
+"""The node's data as the API sees it: collections by name, and what can be done to the set of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any, ParamSpec, TypeVar
+
+from vecdb_index import Shard
+from vecdb_replication.host import Committed, GroupBlocked, GroupStopped, Host, HostClosed
+from vecdb_replication.wal import LogBusy, LogFailed
+
+from vecdb.catalog import (
+    CATALOG_GROUP,
+    AlterCollection,
+    CatalogMachine,
+    CatalogResult,
+    CatalogState,
+    CollectionRecord,
+    Command,
+    CreateCollection,
+    DropCollection,
+    UpdateAliases,
+    encode,
+)
+from vecdb.query.embedding import Embedding
+from vecdb.query.errors import RequestError, no_collection
+from vecdb.query.sessions import Positions
+from vecdb.shards import ShardSet
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """What every service works on. Its coroutines belong to the node's loop."""
+
+    host: Host
+    catalog: CatalogMachine
+    shards: ShardSet
+    embedding: Embedding
+    readers: ThreadPoolExecutor
+    max_collections: int
+    disk_full: Callable[[], str]
+    """Says why there is too little room for writes, or nothing."""
+    changing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by whoever changes the set of collections: the catalogue and the shards move together."""
+
+    @property
+    def state(self) -> CatalogState:
+        """The catalogue as applied here."""
+        return self.catalog.state
+
+    def collection(self, name: str) -> CollectionRecord:
+        """By name or alias. RequestError NOT_FOUND."""
+        record = self.catalog.state.resolve(name)
+        if record is None:
+            raise no_collection(name)
+        return record
+
+    def opened(self, record: CollectionRecord) -> list[Shard]:
+        """The shards of a collection, in order."""
+        return [self.shards.get(shard) for shard in record.shards]
+
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run blocking work off the loop."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.readers, lambda: work(*args, **kwargs))
+
+    def positions(self, shards: Sequence[int]) -> Positions:
+        """The session token of a read that has just seen these shards."""
+        state = self.catalog.state
+        return Positions(
+            state.epoch, state.applied, {shard: self.shards.get(shard).applied_index for shard in shards}
+        )
+
+    async def propose(self, group: int, data: bytes) -> Committed:
+        """Write to a group's log. RequestError where that cannot be done now."""
+        if why := self.disk_full():
+            raise RequestError("RESOURCE_EXHAUSTED", "DISK_FULL", why, retry_after=5.0)
+        try:
+            return await self.host.propose(group, data)
+        except LogBusy as busy:
+            raise RequestError("RESOURCE_EXHAUSTED", "OVERLOADED", str(busy), retry_after=0.2) from busy
+        except GroupBlocked as blocked:
+            message = str(blocked)
+            raise RequestError("RESOURCE_EXHAUSTED", "DISK_FULL", message, retry_after=5.0) from blocked
+        except HostClosed as closed:
+            raise RequestError("UNAVAILABLE", "SHUTTING_DOWN", str(closed), retry_after=1.0) from closed
+        except (GroupStopped, LogFailed) as stopped:
+            raise RequestError("INTERNAL", "SHARD_DAMAGED", str(stopped)) from stopped
+
+    # --- collections ---------------------------------------------------------
+
+    async def create(
+        self, record: CollectionRecord, shard_count: int, if_not_exists: bool
+    ) -> CollectionRecord:
+        """Make a collection and open its shards. ALREADY_EXISTS, RESOURCE_EXHAUSTED."""
+        if len(self.state.collections) >= self.max_collections and record.name not in self.state.collections:
+            raise RequestError(
+                "RESOURCE_EXHAUSTED",
+                "LIMIT_EXCEEDED",
+                f"there are {self.max_collections} collections, which is the limit (max_collections)",
+            )
+        record = replace(record, created_at_ms=time.time_ns() // 1_000_000)
+        async with self.changing:
+            return await self._create(record, shard_count, if_not_exists)
+
+    async def _create(
+        self, record: CollectionRecord, shard_count: int, if_not_exists: bool
+    ) -> CollectionRecord:
+        try:
+            done = await self._change(CreateCollection(record, shard_count))
+        except RequestError as refused:
+            held = self.state.collections.get(record.name)
+            if not (if_not_exists and refused.code == "ALREADY_EXISTS" and held is not None):
+                raise
+            if not _same(held, record, shard_count):
+                message = f"collection {record.name!r} exists with another configuration"
+                raise RequestError("ALREADY_EXISTS", "COLLECTION_EXISTS", message) from None
+            await self.shards.ensure(held)
+            return held
+        assert done.record is not None, "a created collection has a record"
+        await self.shards.ensure(done.record)
+        return done.record
+
+    async def alter(self, command: AlterCollection) -> CollectionRecord:
+        """Change what a collection declares."""
+        async with self.changing:
+            done = await self._change(command)
+            assert done.record is not None, "an altered collection has a record"
+            await self.shards.ensure(done.record)
+            return done.record
+
+    async def update_aliases(self, command: UpdateAliases) -> None:
+        """Point aliases elsewhere."""
+        await self._change(command)
+
+    async def drop(self, name: str) -> None:
+        """Drop a collection for good."""
+        if name in self.state.aliases:
+            raise RequestError(
+                "FAILED_PRECONDITION",
+                "BAD_ARGUMENT",
+                f"{name!r} is an alias; drop the collection by its name",
+            )
+        async with self.changing:
+            done = await self._change(DropCollection(name))
+            assert done.record is not None, "a dropped collection has a record"
+            await self.shards.drop(done.record)
+
+    async def _change(self, command: Command) -> CatalogResult:
+        result: Any = (await self.propose(CATALOG_GROUP, encode(command))).result
+        assert isinstance(result, CatalogResult), "the catalogue answers with its own type"
+        if result.code:
+            raise RequestError(result.code, result.reason, result.message)
+        return result
+
+
+def _same(held: CollectionRecord, wanted: CollectionRecord, shard_count: int) -> bool:
+    """Whether two declarations ask for the same collection."""
+    ignored = {
+        "collection_id": held.collection_id,
+        "shards": held.shards,
+        "created_at_ms": held.created_at_ms,
+        "fields": held.fields,
+    }
+    return (
+        replace(wanted, **ignored) == held  # type: ignore[arg-type]
+        and len(held.shards) == shard_count
+        and dict(held.fields) == dict(wanted.fields)
+    )

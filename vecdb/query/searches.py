@@ -1,0 +1,140 @@
+"""Nearest documents: one search a shard, merged exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from vecdb_index import Row, SearchResult, Shard
+from vecdb_index.filters import Filter
+
+from vecdb.catalog import CollectionRecord
+from vecdb.query.database import Database
+from vecdb.query.reads import EVERYTHING, Parts
+
+F32 = npt.NDArray[np.float32]
+
+# Searches that compare fewer floats than this exactly are done on the loop: to hand one to a thread and
+# back costs more than a graph search takes.
+_INLINE_FLOATS: Final = 1_500_000
+_INLINE_K: Final = 200
+_INLINE_EF: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a search looks for beside its vectors. `deadline` is a time.monotonic() value."""
+
+    k: int
+    offset: int = 0
+    where: Filter | None = None
+    recall: float | None = None
+    ef: int | None = None
+    exact: bool = False
+    threshold: float | None = None
+    parts: Parts = EVERYTHING
+    explain: bool = False
+    deadline: float | None = None
+
+
+@dataclass(slots=True)
+class Found:
+    """The hits of one query, best first, as pairs of score and row."""
+
+    hits: list[tuple[float, Row]]
+    explain: list[tuple[str, int, dict[str, str]]] = field(default_factory=list)
+
+
+async def search(db: Database, record: CollectionRecord, queries: F32, wanted: Wanted) -> list[Found]:
+    """The hits of each query, (nq, dim) float32."""
+    shards = db.opened(record)
+    if len(queries) == 1 and _is_cheap(shards, wanted, record):
+        return _run(shards, record, queries, wanted)
+    return await db.run(_run, shards, record, queries, wanted)
+
+
+def _is_cheap(shards: Sequence[Shard], wanted: Wanted, record: CollectionRecord) -> bool:
+    """Whether a search takes so little that the loop can spare it."""
+    if wanted.exact or wanted.where is not None or wanted.explain or wanted.parts.vector:
+        return False
+    if wanted.k + wanted.offset > _INLINE_K or (wanted.ef or 0) > _INLINE_EF or len(shards) > 4:
+        return False
+    rows = sum(shard.exact_rows for shard in shards)
+    return rows * record.dim <= _INLINE_FLOATS
+
+
+def _run(shards: Sequence[Shard], record: CollectionRecord, queries: F32, wanted: Wanted) -> list[Found]:
+    answers = [_ask(shard, queries, record, wanted) for shard in shards]
+    if len(answers) == 1:
+        found = _fetched(shards[0], answers[0], wanted)
+    else:
+        found = _merged(shards, answers, record, wanted)
+    if wanted.explain:
+        steps = [_explained(shard, answer) for shard, answer in zip(record.shards, answers, strict=True)]
+        for each in found:
+            each.explain = steps
+    return found
+
+
+def _ask(shard: Shard, queries: F32, record: CollectionRecord, wanted: Wanted) -> SearchResult:
+    return shard.search(
+        queries,
+        wanted.k + wanted.offset,
+        filter=wanted.where,
+        ef=wanted.ef,
+        exact=wanted.exact,
+        recall=wanted.recall if wanted.recall is not None else record.target_recall,
+        threshold=wanted.threshold,
+        deadline=wanted.deadline,
+        explain=wanted.explain,
+    )
+
+
+def _rows(shard: Shard, answer: SearchResult, wanted: Wanted) -> list[Row | None]:
+    parts = wanted.parts
+    return shard.fetch(answer.docnos, payload=parts.payload, text=parts.text, vector=parts.vector)
+
+
+def _fetched(shard: Shard, answer: SearchResult, wanted: Wanted) -> list[Found]:
+    rows = _rows(shard, answer, wanted)
+    scores: list[float] = answer.scores.tolist()
+    found = []
+    start = 0
+    for count in answer.counts.tolist():
+        end = start + count
+        # A document that was deleted since the search began is not shown.
+        hits = [
+            (scores[at], row) for at in range(start + wanted.offset, end) if (row := rows[at]) is not None
+        ]
+        found.append(Found(hits))
+        start = end
+    return found
+
+
+def _merged(
+    shards: Sequence[Shard], answers: Sequence[SearchResult], record: CollectionRecord, wanted: Wanted
+) -> list[Found]:
+    """Merge by score, then id. Rows are fetched once for all queries of a shard."""
+    whole = Wanted(wanted.k + wanted.offset, parts=wanted.parts)
+    lists = [_fetched(shard, answer, whole) for shard, answer in zip(shards, answers, strict=True)]
+    sign = -1.0 if record.metric != "l2" else 1.0
+    merged = []
+    for parts in zip(*lists, strict=True):
+        hits = [hit for part in parts for hit in part.hits]
+        hits.sort(key=lambda hit: (sign * hit[0], hit[1].id))
+        merged.append(Found(hits[wanted.offset : wanted.offset + wanted.k]))
+    return merged
+
+
+def _explained(shard: int, answer: SearchResult) -> tuple[str, int, dict[str, str]]:
+    told: dict[str, Any] = dict(answer.explain)
+    seconds = float(told.get("search_seconds") or 0) + float(told.get("filter_seconds") or 0)
+    return f"shard {shard}", int(seconds * 1e6), {name: str(value) for name, value in told.items()}
+
+
+def widened(wanted: Wanted, k: int) -> Wanted:
+    """The same search for more hits, from the first one on."""
+    return replace(wanted, k=k, offset=0)

@@ -1,0 +1,248 @@
+"""Upserts, updates and deletes: cut by shard, proposed, and answered as one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from vecdb_index import ApplyResult, Delete, Failure, Mutation, Update, Upsert, encode
+
+from vecdb.catalog import CollectionRecord
+from vecdb.query import slots
+from vecdb.query.database import Database
+from vecdb.query.errors import RequestError
+
+T = TypeVar("T")
+
+# How often a write by filter is tried again without the documents that changed.
+_ROUNDS: Final = 5
+
+# The engine's failure codes, and what the API calls them: status and reason.
+_CODES: Final = {
+    "aborted": ("ABORTED", "VERSION_CONFLICT"),
+    "not_found": ("NOT_FOUND", "BAD_ID"),
+    "invalid": ("INVALID_ARGUMENT", "BAD_ARGUMENT"),
+    "expired": ("FAILED_PRECONDITION", "RETRY_EXPIRED"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A document that was not written: its place in the request, a status, a reason, and words."""
+
+    position: int
+    code: str
+    reason: str
+    message: str
+    blamed: bool = True
+    """Whether it was this document that failed, rather than another of its batch."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a write."""
+
+    count: int = 0
+    positions: dict[int, int] = field(default_factory=dict)
+    failures: list[Refusal] = field(default_factory=list)
+
+    def add(self, other: Outcome) -> None:
+        """Take in a later write of the same request."""
+        self.count += other.count
+        self.failures += other.failures
+        for shard, index in other.positions.items():
+            self.positions[shard] = max(index, self.positions.get(shard, 0))
+
+
+class Conflict(RequestError):
+    """Not one document was written. `outcome` has a failure for each."""
+
+    def __init__(self, first: Refusal, outcome: Outcome) -> None:
+        where = f"ids[{first.position}]"
+        super().__init__(
+            first.code, first.reason, f"{where}: {first.message}", violations=[(where, first.message)]
+        )
+        self.outcome = outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Documents to upsert, valid and embedded; columns as in `vecdb_index.Upsert`."""
+
+    ids: Sequence[str]
+    vectors: npt.NDArray[np.float32]
+    payloads: Sequence[bytes] | None
+    texts: Sequence[str | None] | None
+    sources: Sequence[bytes | None] | None
+    if_versions: Sequence[int | None] | None
+    author: str
+    written_at_ms: int
+    session: bytes = b""
+    sequence: int = 0
+
+    def part(self, positions: Sequence[int]) -> Upsert:
+        """The mutation of the documents that go to one shard."""
+        whole = len(positions) == len(self.ids)
+        return Upsert(
+            self.ids if whole else [self.ids[at] for at in positions],
+            self.vectors if whole else self.vectors[np.asarray(positions)],
+            _picked(self.payloads, positions, whole),
+            _picked(self.texts, positions, whole),
+            self.author,
+            self.written_at_ms,
+            _picked(self.sources, positions, whole),
+            _picked(self.if_versions, positions, whole),
+            self.session,
+            self.sequence,
+        )
+
+
+def _picked(column: Sequence[T] | None, positions: Sequence[int], whole: bool) -> Sequence[T] | None:
+    return column if column is None or whole else [column[at] for at in positions]
+
+
+async def upsert(db: Database, record: CollectionRecord, batch: Batch) -> Outcome:
+    """Write documents. RequestError where none of them could be."""
+    return await scatter(db, record, batch.ids, batch.part)
+
+
+async def update(db: Database, record: CollectionRecord, change: Update) -> Outcome:
+    """Change payloads. RequestError where nothing could be changed."""
+
+    def part(positions: Sequence[int]) -> Update:
+        whole = len(positions) == len(change.ids)
+        return Update(
+            [change.ids[at] for at in positions],
+            change.payload,
+            change.remove_keys,
+            change.replace,
+            change.author,
+            change.written_at_ms,
+            _picked(change.if_versions, positions, whole),
+            change.session,
+            change.sequence,
+        )
+
+    return await scatter(db, record, change.ids, part)
+
+
+async def delete(db: Database, record: CollectionRecord, removal: Delete) -> Outcome:
+    """Delete documents. RequestError where nothing could be deleted for a condition."""
+
+    def part(positions: Sequence[int]) -> Delete:
+        whole = len(positions) == len(removal.ids)
+        versions = _picked(removal.if_versions, positions, whole)
+        return Delete([removal.ids[at] for at in positions], versions, removal.session, removal.sequence)
+
+    return await scatter(db, record, removal.ids, part)
+
+
+async def settled(
+    db: Database,
+    record: CollectionRecord,
+    found: Sequence[tuple[str, int]],
+    write: Callable[[list[str], list[int | None]], Awaitable[Outcome]],
+) -> Outcome:
+    """Write to documents that a filter has found, at the versions it saw; those that changed since are left.
+
+    Each round drops at least one document, so it ends; what is left after a few
+    is contended by others who write faster.
+    """
+    total = Outcome()
+    left = list(found)
+    for _ in range(_ROUNDS):
+        if not left:
+            return total
+        try:
+            outcome = await write([id_ for id_, _ in left], [version for _, version in left])
+        except Conflict as conflict:
+            outcome = conflict.outcome
+        changed = {each.position for each in outcome.failures if each.blamed and each.code == "ABORTED"}
+        again = {each.position for each in outcome.failures if each.code == "ABORTED"} - changed
+        total.count += outcome.count
+        total.positions.update(outcome.positions)
+        others = [each for each in outcome.failures if each.code not in {"ABORTED", "NOT_FOUND"}]
+        if others:
+            raise RequestError(others[0].code, others[0].reason, others[0].message)
+        left = [left[at] for at in sorted(again)]
+    raise RequestError("ABORTED", "VERSION_CONFLICT", "the matching documents keep changing", retry_after=0.1)
+
+
+async def scatter(
+    db: Database,
+    record: CollectionRecord,
+    ids: Sequence[str],
+    part: Callable[[Sequence[int]], Mutation],
+) -> Outcome:
+    """Propose each shard's part and gather the answers.
+
+    Shards are independent: where some fail, the outcome says which documents
+    were not written. Where all fail there is nothing to tell but the error.
+    """
+    parts = slots.split(ids, record.shards)
+    jobs = [_propose(db, shard, part(positions)) for shard, positions in parts.items()]
+    answers = await asyncio.gather(*jobs, return_exceptions=True)
+    outcome = Outcome()
+    errors: list[RequestError] = []
+    for (shard, positions), answer in zip(parts.items(), answers, strict=True):
+        if isinstance(answer, RequestError):
+            errors.append(answer)
+            outcome.failures += [Refusal(at, answer.code, answer.reason, answer.message) for at in positions]
+        elif isinstance(answer, BaseException):
+            raise answer
+        else:
+            outcome.positions[shard] = answer.index
+            outcome.count += answer.count
+            outcome.failures += _refusals(answer, positions)
+    if errors and len(errors) == len(parts):
+        raise errors[0]
+    _raise_if_nothing_was_done(outcome, len(ids))
+    outcome.failures.sort(key=lambda refusal: refusal.position)
+    return outcome
+
+
+async def _propose(db: Database, shard: int, mutation: Mutation) -> ApplyResult:
+    db.shards.get(shard)
+    result: Any = (await db.propose(shard, encode(mutation))).result
+    assert isinstance(result, ApplyResult), "a shard answers with its own type"
+    return result
+
+
+def _refusals(result: ApplyResult, positions: Sequence[int]) -> Iterable[Refusal]:
+    """The engine's failures, at the request's positions.
+
+    A part is atomic: unless updates merely missed some ids, one failure means
+    that none of its documents was written, and each of them is told so.
+    """
+    if not result.failures:
+        return
+    named = {failure.position: failure for failure in result.failures}
+    if all(failure.code == "not_found" for failure in result.failures):
+        for at, failure in named.items():
+            yield _refusal(positions[at], failure)
+        return
+    first = result.failures[0]
+    for at, position in enumerate(positions):
+        own = named.get(at) or named.get(-1)
+        if own is not None:
+            yield _refusal(position, own)
+        else:
+            code, reason = _CODES[first.code]
+            message = f"not written, for its batch is atomic and another document failed: {first.message}"
+            yield Refusal(position, code, reason, message, blamed=False)
+
+
+def _refusal(position: int, failure: Failure) -> Refusal:
+    code, reason = _CODES[failure.code]
+    return Refusal(position, code, reason, failure.message)
+
+
+def _raise_if_nothing_was_done(outcome: Outcome, asked: int) -> None:
+    if outcome.count or len(outcome.failures) < asked:
+        return
+    first = next((each for each in outcome.failures if each.blamed), outcome.failures[0])
+    raise Conflict(first, outcome)

@@ -1,0 +1,6 @@
+"""The shards that this node holds: opened, created and dropped as the catalogue says."""
+
+from vecdb.shards.machine import ShardMachine
+from vecdb.shards.shard_set import ShardSet, UnknownShard
+
+__all__ = ["ShardMachine", "ShardSet", "UnknownShard"]

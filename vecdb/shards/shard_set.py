@@ -1,0 +1,167 @@
+"""Opening, creating and dropping shards."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import structlog
+from vecdb_index import AlterFields, FieldSpec, FieldType, Schema, Shard, ShardOptions, encode
+from vecdb_replication.host import GroupDamaged, Host
+from vecdb_replication.wal import Wal
+
+from vecdb.catalog import CATALOG_GROUP, CatalogState, CollectionRecord
+from vecdb.shards.machine import ShardMachine
+from vecdb.telemetry import ShardSample
+
+log = structlog.get_logger(__name__)
+
+_DROPPED = ".dropped"
+
+
+class UnknownShard(LookupError):
+    """No such shard is here."""
+
+
+class ShardSet:
+    """The node's shards, each the state machine of the group with its id.
+
+    `open_all` brings up what the catalogue names and clears away what it does
+    not; afterwards `ensure` and `drop` follow its changes. The coroutines
+    belong to the host's loop; `get` and `samples` may be called anywhere.
+    """
+
+    def __init__(self, root: Path, host: Host, wal: Wal, options: ShardOptions) -> None:
+        self._root = root
+        self._host = host
+        self._wal = wal
+        self._options = options
+        self._shards: dict[int, Shard] = {}
+        self._owners: dict[int, str] = {}
+
+    def get(self, shard: int) -> Shard:
+        """An open shard. UnknownShard."""
+        found = self._shards.get(shard)
+        if found is None:
+            raise UnknownShard(f"shard {shard} is not on this node")
+        return found
+
+    def __contains__(self, shard: int) -> bool:
+        return shard in self._shards
+
+    def __len__(self) -> int:
+        return len(self._shards)
+
+    # --- following the catalogue -------------------------------------------------
+
+    async def open_all(self, state: CatalogState) -> None:
+        """Open every shard of the catalogue. Raises what `Shard.open` and `Host.add` raise."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        wanted = {shard for record in state.collections.values() for shard in record.shards}
+        await asyncio.to_thread(self._clear, wanted)
+        for group in self._wal.groups():
+            if group not in wanted and group != CATALOG_GROUP and not self._wal.state(group).tombstone:
+                await self._host.bury(group)
+        for record in state.collections.values():
+            await self.ensure(record)
+
+    def _clear(self, wanted: set[int]) -> None:
+        """Remove shards whose collection was dropped while the node could not finish it."""
+        for path in sorted(self._root.iterdir()):
+            if path.suffix == _DROPPED or (path.name.isdecimal() and int(path.name) not in wanted):
+                log.info("removing a dropped shard", path=str(path))
+                shutil.rmtree(path)
+
+    async def ensure(self, record: CollectionRecord) -> None:
+        """Open or create the shards of a collection, and declare its fields in them."""
+        for shard in record.shards:
+            if shard not in self._shards:
+                opened = await asyncio.to_thread(self._open, shard, record)
+                try:
+                    await self._host.add(shard, ShardMachine(opened))
+                except BaseException:
+                    await asyncio.to_thread(opened.close)
+                    raise
+                self._shards[shard] = opened
+            self._owners[shard] = record.name
+            await self._declare(shard, record)
+
+    def _open(self, shard: int, record: CollectionRecord) -> Shard:
+        path = self._root / str(shard)
+        if (path / "shard.db").exists():
+            return Shard.open(path, self._options)
+        logged = self._wal.state(shard)
+        if logged.first_index > 1:
+            raise GroupDamaged(
+                f"{path} is gone, and the log of shard {shard} only begins at entry {logged.first_index}: "
+                "its documents are lost on this node"
+            )
+        # Nothing, or a creation that a crash cut short: the log has all there is.
+        if path.exists():
+            shutil.rmtree(path)
+        return Shard.create(path, schema_of(record), self._options)
+
+    async def _declare(self, shard: int, record: CollectionRecord) -> None:
+        """Bring the shard's declared fields to what the catalogue says, through the shard's own log."""
+        held = {spec.name: spec.type.value for spec in self._shards[shard].schema.fields}
+        wanted = dict(record.fields)
+        if held == wanted:
+            return
+        drop = tuple(name for name, kind in held.items() if wanted.get(name) != kind)
+        add = tuple(
+            FieldSpec(name, FieldType(kind)) for name, kind in wanted.items() if held.get(name) != kind
+        )
+        await self._host.propose(shard, encode(AlterFields(add, drop)))
+
+    async def drop(self, record: CollectionRecord) -> None:
+        """Close the shards of a dropped collection and remove their files."""
+        for shard in record.shards:
+            opened = self._shards.pop(shard, None)
+            self._owners.pop(shard, None)
+            if opened is None:
+                continue
+            await self._host.remove(shard)
+            await asyncio.to_thread(self._remove, opened)
+
+    def _remove(self, shard: Shard) -> None:
+        shard.close()
+        # Renamed first, so that a crash in the middle leaves nothing that looks like a shard.
+        gone = shard.path.with_suffix(_DROPPED)
+        shard.path.rename(gone)
+        shutil.rmtree(gone)
+
+    def close(self) -> None:
+        """Close every shard. The host must have stopped applying."""
+        for shard in self._shards.values():
+            shard.close()
+        self._shards.clear()
+
+    # --- telling -----------------------------------------------------------------
+
+    def samples(self) -> Iterator[ShardSample]:
+        """One sample a shard, for metrics."""
+        for shard, opened in list(self._shards.items()):
+            stats = opened.stats()
+            yield ShardSample(
+                collection=self._owners.get(shard, ""),
+                shard=shard,
+                documents=stats.documents,
+                disk_bytes=stats.disk_bytes,
+                unindexed=stats.unindexed_rows,
+                applied_index=stats.applied_index,
+                durable_index=stats.durable_index,
+                calibrated_recall=1.0 if stats.recall is None else stats.recall,
+                segments={"growing": 1 if stats.growing_rows else 0, "sealed": len(stats.segments)},
+            )
+
+
+def schema_of(record: CollectionRecord) -> Schema:
+    """The schema of a collection's shards when they are made. Fields follow through each shard's log."""
+    return Schema(
+        dim=record.dim,
+        metric=record.metric,  # type: ignore[arg-type]
+        index=record.index,  # type: ignore[arg-type]
+        target_recall=record.target_recall,
+    )
