@@ -63,6 +63,7 @@ class Build:
         self._held: list[Piece] = []
         self._graph: Index | None = None
         self._rows = 0
+        self.unwritten = False  # whether it has sources that no segment it wrote stands for
         self.written = 0  # rows of the segment that it wrote last, or began with
         self._random = np.random.default_rng(0)
         self._steps = max(1, STEP_BYTES // (4 * self._dim))
@@ -96,6 +97,7 @@ class Build:
         manifest = part.rows.manifest
         assert manifest is not None, "only sealed rows are built from"
         self.sources.add(manifest.id)
+        self.unwritten = True
         rows = part.living_rows()
         for start in range(0, len(rows), self._steps):
             self._queue.append(Piece(part.rows, rows[start : start + self._steps]))
@@ -163,6 +165,7 @@ class Build:
         """What was written stands for all sources: read from it from now on, and let their files go."""
         assert rows.manifest is not None, "it was written"
         self.sources = {rows.manifest.id}
+        self.unwritten = False
         self._pieces = [Piece(rows, np.arange(len(rows), dtype=np.int64))]
         self.written = len(rows)
 

@@ -86,6 +86,8 @@ class Builder:
         delay, most = _RETRY
         while not self._stop.is_set():
             self._wake.clear()
+            if self._stop.is_set():  # whose wake-up may just have been cleared
+                return
             try:
                 pause = self._turn()
             except (ShardClosed, ShardDamaged):
@@ -172,20 +174,15 @@ class Builder:
     def _maybe_write(self, idle: float) -> float | None:
         """Write the build's segment if it is time; the pause, None when there is nothing unwritten."""
         build = self._build
-        if build is None or self._is_written(build):
+        if build is None or not build.unwritten:
             return None
         added = len(build) - build.written
         doubled = len(build) >= _EARLY_ROWS and added >= build.written
-        if idle < _PAUSE and not doubled:
-            return _PAUSE - idle
+        pause = min(_PAUSE, self._options.rest_seconds)
+        if idle < pause and not doubled:
+            return pause - idle
         self._write(build)
         return 0.0
-
-    def _is_written(self, build: Build) -> bool:
-        by_id = {_id_of(part): part for part in self._core.view.sealed}
-        return len(build.sources) == 1 and not any(
-            _pending(by_id[id_]) for id_ in build.sources if id_ in by_id
-        )
 
     def _write(self, build: Build) -> None:
         old = set(build.sources)

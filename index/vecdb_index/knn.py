@@ -30,7 +30,10 @@ HNSW_EF_CONSTRUCTION: Final = 40
 # bit, and their normalized copy need not be stored.
 UNIT_TOLERANCE: Final = 1e-6
 
-_UNOWNED: Final = faiss.IndexFlat(1).codes.owner  # a null owner: the memory is somebody else's
+# Views name an owner, here none: the memory is somebody else's. SWIG hands out the address of the null owner
+# inside this index, which therefore lives as long as the module.
+_ANCHOR: Final = faiss.IndexFlat(1)
+_UNOWNED: Final = _ANCHOR.codes.owner
 
 
 def faiss_metric(metric: Metric) -> int:

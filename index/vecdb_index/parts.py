@@ -180,7 +180,7 @@ class View:
         return self._universe[0]
 
     def inherit(self, before: View, came: list[I64], went: list[int]) -> None:
-        """Derive the universe from that of the view before, where it was made: cheaper than from the parts."""
+        """Derive the universe from that of the view before, if that was made: cheaper than from the parts."""
         if before._universe:
             made = before._universe[0].union(*(bitmap_of(docnos.astype(np.uint32)) for docnos in came))
             made -= BitMap(went)
