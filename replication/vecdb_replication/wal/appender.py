@@ -84,7 +84,7 @@ class Appender:
         raw = head.encode(active.header.seed, active.end)
         try:
             active.file.append([raw + meta, *pieces])
-        except BaseException as error:
+        except OSError as error:
             self._roll_back(error)
         data_offset = active.end + HEAD_BYTES + len(meta)
         self._count(active, raw, size)
@@ -135,14 +135,12 @@ class Appender:
         self._lsn += 1
         self._chain = crc32c(raw_head, self._chain)
 
-    def _roll_back(self, error: BaseException) -> NoReturn:
+    def _roll_back(self, error: OSError) -> NoReturn:
         try:
             self.active.file.truncate(self.active.end)
         except OSError as second:
             self._fail(f"rolling back a write to {self.active.path} that failed ({error})", second)
-        if isinstance(error, OSError):
-            raise _refused(self.active.path, error) from error
-        raise error
+        raise _refused(self.active.path, error) from error
 
     def _begin_segment(self) -> None:
         """Make the next segment: complete under a temporary name, durable, then renamed.

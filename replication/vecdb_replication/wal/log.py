@@ -21,6 +21,7 @@ from vecdb_replication.wal.errors import (
     Compacted,
     LogClosed,
     LogDamaged,
+    LogError,
     LogFailed,
     LogLocked,
     LogMisuse,
@@ -199,12 +200,13 @@ class Wal:
         if not items:
             return
         pieces = [entry.data for update in updates for entry in update.entries]
-        place = self._appender.write(items, pieces)
-        with self._state:
-            self._commit(items, *place)
-            for update in updates:
-                for entry in update.entries:
-                    self._cache.put(update.group, entry)
+        with self._undivided():
+            place = self._appender.write(items, pieces)
+            with self._state:
+                self._commit(items, *place)
+                for update in updates:
+                    for entry in update.entries:
+                        self._cache.put(update.group, entry)
 
     def _commit(self, items: Sequence[Item], sequence: int, offset: int) -> None:
         self._segments[sequence] = self._appender.active
@@ -220,16 +222,28 @@ class Wal:
             log = self._groups[item.group]
             wanted = [(i, log.locate(i)) for i in range(item.run.first, item.run.first + len(item.run))]
             pieces.extend(entry.data for entry in fetch(wanted, self._segments))
-        place = self._appender.write(items, pieces)
-        self._appender.sync()
-        with self._state:
-            self._commit(items, *place)
+        with self._undivided():
+            place = self._appender.write(items, pieces)
+            self._appender.sync()
+            with self._state:
+                self._commit(items, *place)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
         with self._io:
             self._check()
             yield
+
+    @contextmanager
+    def _undivided(self) -> Iterator[None]:
+        # A Ctrl-C or a lack of memory between file and memory would leave the two apart.
+        try:
+            yield
+        except LogError:
+            raise
+        except BaseException as error:
+            self._appender.failure = LogFailed(f"a write was interrupted, and the log with it: {error!r}")
+            raise
 
     def _check(self) -> None:
         if self._appender.failure is not None:
