@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import typer
 
-from vecdb.cli import cluster, collections, ingest, node, query
+from vecdb.cli import cluster, collections, ingest, node, query, snapshot
 from vecdb.cli.exits import ExitCode, complain, report
 from vecdb.cli.help import examples
 
@@ -43,6 +43,7 @@ def build() -> typer.Typer:
     query.register(app)
     app.add_typer(collections.build(), name="collections")
     app.add_typer(cluster.build(), name="cluster")
+    snapshot.register(app)
     return app
 
 
@@ -57,16 +58,28 @@ def run(arguments: Sequence[str]) -> int:
         complain(error.format_message())  # type: ignore[attr-defined]
         return ExitCode.USAGE
     except (KeyboardInterrupt, typer.Abort):
-        complain("interrupted")
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        # The reader (head, less) has seen enough. Python would complain about
-        # the same pipe again at exit, so it gets another one to flush into.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.OK
+        return _reader_left()
+    except SystemExit as error:
+        # typer leaves in this way when a command met a broken pipe, and after
+        # it has completed a word for the shell.
+        if isinstance(error.__context__, BrokenPipeError):
+            return _reader_left()
+        return error.code if isinstance(error.code, int) else ExitCode.OK
     except Exception as error:
         return report(error)
     return code if isinstance(code, int) else ExitCode.OK
+
+
+def _reader_left() -> ExitCode:
+    """The reader (head, less) has seen enough: no failure.
+
+    Python would complain about the same pipe again at exit, so it gets another
+    one to flush into.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+    return ExitCode.OK
 
 
 def _usage(error: Exception) -> ExitCode:

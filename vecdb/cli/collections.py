@@ -16,12 +16,14 @@ from vecdb.cli.output import human_bytes, print_facts, print_json, print_line, p
 if TYPE_CHECKING:
     from vecdb_client import CollectionInfo
 
+FIELD_TYPES = ("keyword", "int", "float", "bool", "datetime", "geo", "text")
+
 _Name = Annotated[str, typer.Argument(help="The collection.", show_default=False)]
 _Fields = Annotated[
     list[str] | None,
     typer.Option(
         "--field",
-        help="A payload field to index, as name:type (keyword int float bool datetime geo text).",
+        help=f"A payload field to index, as name:type ({' '.join(FIELD_TYPES)}).",
         show_default=False,
     ),
 ]
@@ -159,6 +161,8 @@ def _fields(texts: list[str] | None) -> dict[str, str]:
         name, colon, kind = text.rpartition(":")
         if not colon or not name or not kind:
             raise CommandError(f"--field {text!r}: write name:type, such as year:int")
+        if kind not in FIELD_TYPES:
+            raise CommandError(f"--field {text!r}: the type must be one of {', '.join(FIELD_TYPES)}")
         fields[name] = kind
     return fields
 

@@ -15,10 +15,13 @@ import typer
 from vecdb.cli.exits import CommandError, warn
 
 if TYPE_CHECKING:
+    import grpc
     from vecdb_client import Client
 
 # A person waits: about two seconds of trying bridge a restart, ten would feel hung.
 _ATTEMPTS = 6
+# Stands in the place of a CA file for the certificates that the system trusts.
+_SYSTEM = "system"
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
@@ -41,7 +44,7 @@ class Node:
 
         # The client's warnings are for operators too, without the line of code.
         warnings.showwarning = lambda message, *_: warn(str(message))
-        tls: bool | str | None = True if self.tls_ca == "system" else self.tls_ca
+        tls: bool | str | None = True if self.tls_ca == _SYSTEM else self.tls_ca
         try:
             return Client(
                 self.addresses,
@@ -52,6 +55,21 @@ class Node:
             )
         except ValueError as error:
             raise CommandError(str(error)) from None
+
+    def channel(self) -> grpc.Channel:
+        """A plain channel to the first address, for what the client has no method for."""
+        import grpc
+        from vecdb_client import TLS
+
+        if self.tls_ca is None:
+            return grpc.insecure_channel(self.addresses[0])
+        ca = None if self.tls_ca == _SYSTEM else self.tls_ca
+        return grpc.secure_channel(self.addresses[0], TLS(ca=ca).credentials())
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What a call over `channel` carries: the token, if there is one."""
+        token = self._token()
+        return () if token is None else (("authorization", f"Bearer {token}"),)
 
     def _token(self) -> str | None:
         from vecdb.security.tokens import TokenFileError, read_token_file

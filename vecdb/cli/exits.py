@@ -66,6 +66,9 @@ def report(error: Exception) -> ExitCode:
     if (code := _client_code(error)) is not None:
         complain(str(error))
         return code
+    if (status := _status_of(error)) is not None:
+        complain(f"{status[1]} ({status[0]})")
+        return _BY_STATUS.get(status[0], ExitCode.USAGE)
     if isinstance(error, OSError):
         complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         return ExitCode.USAGE
@@ -85,3 +88,14 @@ def _client_code(error: Exception) -> ExitCode | None:
         # What is left are requests that cannot be met as they stand.
         return _BY_STATUS.get(error.code.name, ExitCode.USAGE)
     return None
+
+
+def _status_of(error: Exception) -> tuple[str, str] | None:
+    """Name and message of a bare gRPC status; None for any other error."""
+    if "grpc" not in sys.modules:
+        return None
+    import grpc
+
+    if not isinstance(error, grpc.RpcError) or not isinstance(error, grpc.Call):
+        return None
+    return error.code().name, error.details() or ""

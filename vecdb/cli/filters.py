@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vecdb_client import Condition
 
 _EXPRESSION = re.compile(r"\s*([^\s=!<>^]+?)\s*(==|!=|>=|<=|\^=|=|>|<)\s*(.*?)\s*", re.DOTALL)
+_MAX_SHOWN = 80
 _OPERATORS: Mapping[str, str] = {
     "=": "$eq", "==": "$eq", "!=": "$ne", ">": "$gt", ">=": "$gte", "<": "$lt", "<=": "$lte", "^=": "$prefix",
 }  # fmt: skip
@@ -46,7 +47,8 @@ def _parse(text: str) -> Condition:
         field, sign, value = match.groups()
         return _condition(field, _OPERATORS[sign], _scalar(value))
     except (ValueError, TypeError, RecursionError) as error:
-        raise CommandError(f"--filter {text!r}: {error}") from None
+        shown = text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "..."
+        raise CommandError(f"--filter {shown!r}: {error}") from None
 
 
 def _scalar(text: str) -> object:

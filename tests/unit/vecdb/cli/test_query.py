@@ -1,0 +1,149 @@
+"""`vecdb query` against a real server with written answers."""
+
+import json
+from typing import Any
+
+import grpc
+import msgpack
+import pytest
+from vecdb_client import Filter as F  # noqa: N817
+from vecdb_proto.v1 import common_pb2, knowledge_pb2, search_pb2
+
+from tests.clients.scripted import Fail, ScriptedServer
+
+SOURCE = common_pb2.Source(uri="notes/a.md", start=10, end=50, page=3)
+HITS = search_pb2.SearchResponse(
+    hits=[
+        search_pb2.Hit(
+            score=0.75,
+            document=common_pb2.Document(
+                id="a",
+                text="Rain\nin   Bergen " + "x" * 500,
+                payload=msgpack.packb({"year": 2024}),
+                version=7,
+                author="root",
+                source=SOURCE,
+            ),
+        ),
+        search_pb2.Hit(score=0.5, document=common_pb2.Document(id="b", version=8, author="root")),
+    ]
+)
+CONTEXT = knowledge_pb2.RetrieveResponse(
+    text="[1] Rain in Bergen",
+    citations=[knowledge_pb2.Citation(number=1, ids=["a"], source=SOURCE, score=0.75, text="Rain in Bergen")],
+    tokens=9,
+)
+
+
+def test_hits_for_people(cli: Any, server: ScriptedServer) -> None:
+    """Rank, score, id, place, a snippet of one line, the payload."""
+    server.script("Search/Search", HITS)
+    outcome = cli("query", "docs", "weather")
+    assert outcome.code == 0
+    lines = outcome.out.splitlines()
+    assert lines[0] == "  1  0.7500  a  notes/a.md:10-50 (p. 3)"
+    assert lines[1].startswith("     Rain in Bergen xxx")
+    assert lines[1].endswith("...")
+    assert lines[2:] == ["     {'year': 2024}", "  2  0.5000  b"]
+    (request,) = server.requests["Search/Search"]
+    assert (request.collection, request.query.text, request.options.k) == ("docs", "weather", 10)
+    assert request.options.mode == search_pb2.SEARCH_MODE_VECTOR
+
+
+def test_hits_for_machines(cli: Any, server: ScriptedServer) -> None:
+    """--json gives everything that a hit has, and what is missing."""
+    partial = search_pb2.SearchResponse(hits=HITS.hits, partial=True, missing_shards=[4])
+    server.script("Search/Search", partial)
+    answer = json.loads(cli("query", "docs", "weather", "--json").out)
+    assert (answer["partial"], answer["missing_shards"]) == (True, [4])
+    first = answer["hits"][0]
+    assert (first["id"], first["score"], first["payload"], first["version"]) == ("a", 0.75, {"year": 2024}, 7)
+    assert first["source"]["uri"] == "notes/a.md"
+    assert answer["hits"][1]["source"] is None
+
+
+def test_options_arrive(cli: Any, server: ScriptedServer) -> None:
+    """k, mode, filters and exact are what the server is asked for."""
+    server.script("Search/Search", search_pb2.SearchResponse())
+    arguments = ("-k", 3, "-m", "hybrid", "-f", "year>=2020", "--filter", "lang=en", "--exact")
+    outcome = cli("query", "docs", "-", *arguments, stdin=b"from stdin\n")
+    assert (outcome.code, outcome.out) == (0, "no hits\n")
+    (request,) = server.requests["Search/Search"]
+    options = request.options
+    assert (request.query.text, options.k, options.exact) == ("from stdin", 3, True)
+    assert options.mode == search_pb2.SEARCH_MODE_HYBRID
+    assert options.filter == ((F("year") >= 2020) & (F("lang") == "en")).message()
+
+
+def test_a_partial_answer_is_told(cli: Any, server: ScriptedServer) -> None:
+    """Missing shards are a warning on stderr, so that stdout stays the answer."""
+    server.script("Search/Search", search_pb2.SearchResponse(partial=True, missing_shards=[4, 9]))
+    outcome = cli("query", "docs", "weather")
+    assert outcome.code == 0
+    assert outcome.err == "vecdb: warning: partial: shards 4, 9 did not answer\n"
+
+
+def test_retrieve(cli: Any, server: ScriptedServer) -> None:
+    """--retrieve prints the context and what its numbers stand for; --json all of it."""
+    server.script("Knowledge/Retrieve", CONTEXT)
+    outcome = cli("query", "docs", "weather?", "--retrieve", "--token-budget", 100)
+    assert outcome.out.splitlines() == [
+        "[1] Rain in Bergen",
+        "",
+        "[1] 0.7500  notes/a.md:10-50 (p. 3)",
+        "9 tokens",
+    ]
+    (request,) = server.requests["Knowledge/Retrieve"]
+    assert (request.question, request.token_budget) == ("weather?", 100)
+    answer = json.loads(cli("query", "docs", "weather?", "--retrieve", "--json").out)
+    assert answer["sources"][0]["source"]["uri"] == "notes/a.md"
+    server.script("Knowledge/Retrieve", knowledge_pb2.RetrieveResponse())
+    assert cli("query", "docs", "weather?", "-r").out == "no passages\n0 tokens\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("docs", ""), "question is empty"),
+        (("docs", "-"), "question is empty"),
+        (("docs", "x", "-k", "0"), "'-k'"),
+        (("docs", "x", "--mode", "magic"), "'--mode'"),
+        (("docs", "x", "--filter", "nope"), "--filter 'nope'"),
+        (("docs", "x", "--retrieve", "--exact"), "--exact does not go with --retrieve"),
+        (("docs",), "'words'"),
+        (("docs", "x", "--addr", ","), "--addr"),
+        (("docs", "x", "--addr", "http://h:1"), "host:port"),
+        (("docs", "x", "--timeout", "0"), "'--timeout'"),
+    ],
+)
+def test_usage_errors(cli: Any, server: ScriptedServer, arguments: tuple[str, ...], words: str) -> None:
+    """A wrong command line is one line on stderr and exit code 2; the server is not asked."""
+    outcome = cli("query", *arguments)
+    assert outcome.code == 2
+    assert words in outcome.error
+    assert outcome.out == ""
+    assert not server.requests
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (grpc.StatusCode.NOT_FOUND, 2),
+        (grpc.StatusCode.INVALID_ARGUMENT, 2),
+        (grpc.StatusCode.FAILED_PRECONDITION, 2),
+        (grpc.StatusCode.UNIMPLEMENTED, 69),
+        (grpc.StatusCode.UNAVAILABLE, 69),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, 69),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, 69),
+        (grpc.StatusCode.INTERNAL, 70),
+        (grpc.StatusCode.DATA_LOSS, 70),
+        (grpc.StatusCode.UNAUTHENTICATED, 77),
+        (grpc.StatusCode.PERMISSION_DENIED, 77),
+    ],
+)
+def test_exit_codes(cli: Any, server: ScriptedServer, code: grpc.StatusCode, expected: int) -> None:
+    """Each status has its exit code, and its message is the one line."""
+    server.script("Search/Search", Fail(code, "because\nof reasons", reason="SOME_REASON"))
+    outcome = cli("query", "docs", "x")
+    assert outcome.code == expected
+    assert outcome.error == f"because of reasons ({code.name}/SOME_REASON)"
