@@ -20,6 +20,7 @@ from vecdb_index.mutations import AlterFields, Delete, Mutation, Update, Upsert,
 from vecdb_index.results import ApplyResult, Failure, Row, SearchResult, SegmentStats, ShardStats
 from vecdb_index.schema import IndexKind, Metric, Schema, ShardOptions
 from vecdb_index.shard import Shard, WriteRefused
+from vecdb_index.snapshot import Snapshot, SnapshotFile
 
 __all__ = [
     "AlterFields",
@@ -47,6 +48,8 @@ __all__ = [
     "ShardInUse",
     "ShardOptions",
     "ShardStats",
+    "Snapshot",
+    "SnapshotFile",
     "StorageFailed",
     "UnknownMutation",
     "Update",

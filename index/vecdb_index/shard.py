@@ -20,12 +20,14 @@ from vecdb_index.core import Core, create_directory
 from vecdb_index.documents import Reader
 from vecdb_index.errors import ShardError
 from vecdb_index.filters import Filter
-from vecdb_index.keeper import Keeper, scrub
+from vecdb_index.keeper import Keeper, scrub, verify
 from vecdb_index.mutations import Delete, Mutation, Update, Upsert, encode
 from vecdb_index.parts import View
 from vecdb_index.plan import Wish
 from vecdb_index.results import ApplyResult, Row, SearchResult, SegmentStats, ShardStats
 from vecdb_index.schema import Schema, ShardOptions
+from vecdb_index.snapshot import Snapshot
+from vecdb_index.snapshot import take as take_snapshot
 from vecdb_index.store import FILE
 
 MAX_K = 100_000
@@ -119,7 +121,7 @@ class Shard:
 
     @property
     def exact_rows(self) -> int:
-        """How many rows a search compares one by one, beside the graphs: what tells a cheap search from a dear."""
+        """How many rows a search compares one by one, beside the graphs: what makes it cheap or dear."""
         view = self._core.view
         return sum(len(part.rows) for part in (*view.growing, *view.sealed) if part.rows.graph is None)
 
@@ -190,6 +192,18 @@ class Shard:
     def checkpoint(self) -> int:
         """Make everything applied durable; returns ``durable_index`` (older if readers were in the way)."""
         return self._core.checkpoint()
+
+    def snapshot(self, target: Path | str) -> Snapshot:
+        """Copy the shard as of now into a new directory, which ``Shard.open`` opens; writes go on meanwhile.
+
+        Files are synced, with their checksums in the result. FileExistsError, StorageFailed, OSError.
+        """
+        return take_snapshot(self._core, Path(target))
+
+    def verify(self) -> None:
+        """Read everything that is stored and compare checksums; ShardDamaged names what does not fit."""
+        self._core.check()
+        verify(self._core)
 
     # --- searching -----------------------------------------------------------------------------------------
 

@@ -88,7 +88,11 @@ class Store:
             "mmap_size = 1073741824",
             "temp_store = MEMORY",
         ):
-            connection.execute(f"PRAGMA {pragma}").fetchone()
+            try:
+                connection.execute(f"PRAGMA {pragma}").fetchone()
+            except sqlite3.DatabaseError as error:
+                connection.close()
+                raise self.explain(error) from error
         return connection
 
     def take(self) -> sqlite3.Connection:

@@ -1,0 +1,91 @@
+"""A copy of a shard at one applied index, taken while it is written to."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vecdb_index import sealed
+from vecdb_index.core import Core
+from vecdb_index.files import checksum
+from vecdb_index.knn import as_bytes
+from vecdb_index.sealed import FileEntry
+from vecdb_index.store import FILE
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotFile:
+    """A file of a snapshot: its name relative to the directory, its size in bytes and its CRC32C."""
+
+    name: str
+    size: int
+    crc: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a snapshot holds. ``Shard.open`` opens its directory."""
+
+    applied_index: int
+    content_hash: bytes
+    files: tuple[SnapshotFile, ...]
+
+
+def take(core: Core, target: Path) -> Snapshot:
+    """Copy the shard into ``target``, a new directory, and sync it.
+
+    Segment files are immutable and named only once, so they are hard links where the file system allows. The
+    database is copied page by page inside one read transaction, whose snapshot begins while writers wait.
+    """
+    target.mkdir(parents=True)
+    (target / sealed.DIRECTORY).mkdir()
+    with core.store.reading() as connection:
+        with core.lock:
+            core.check()
+            connection.execute("BEGIN")
+            connection.execute(
+                "SELECT 1 FROM meta"
+            ).fetchone()  # SQLite's snapshot begins with the first read
+            view, content = core.view, core.content_hash()
+            entries = [
+                _link(core.root, target, manifest.path(core.root, entry.suffix), entry)
+                for manifest in (part.rows.manifest for part in view.sealed)
+                if manifest is not None
+                for entry in manifest.files
+            ]
+        try:
+            copy = sqlite3.connect(target / FILE)
+            try:
+                connection.backup(copy)
+            finally:
+                copy.close()
+        finally:
+            connection.execute("ROLLBACK")
+    data = np.memmap(target / FILE, dtype=np.uint8, mode="r")
+    entries.append(SnapshotFile(FILE, len(data), checksum(as_bytes(data))))
+    for made in (target / FILE, target / sealed.DIRECTORY, target, target.parent):
+        _sync(made)
+    return Snapshot(view.applied, content, tuple(entries))
+
+
+def _link(root: Path, target: Path, path: Path, entry: FileEntry) -> SnapshotFile:
+    name = path.relative_to(root)
+    try:
+        (target / name).hardlink_to(path)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(path, target / name)
+        _sync(target / name)
+    return SnapshotFile(str(name), entry.size, entry.crc)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
