@@ -30,6 +30,8 @@ ENDING = _words(
     """
     etc inc ltd co corp bros llc plc gmbh jr sr esq al dept univ assn est dist ave blvd rd hwy bldg
     jan feb mar apr jun jul aug sep sept oct nov dec mon tue tues wed thu thur thurs fri sat sun
+    proc natl acad sci biol chem phys physiol pharmacol bacteriol virol immunol biochem biophys microbiol
+    neurosci genet clin exp mol med surg env appl cryst lett soc nat dev int ann arch bull
     ph.d m.d b.a m.a b.sc m.sc a.m p.m u.s u.k u.n e.u d.c ed eds trans usw u.s.w etal str
     """
 )

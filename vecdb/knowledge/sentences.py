@@ -147,9 +147,12 @@ def _line_ends(text: str, line: int, stop: int, resume: int) -> tuple[bool, bool
 
 def _continues(text: str, at: int) -> bool:
     """Whether what begins at `at` reads like the middle of a sentence."""
-    while at < len(text) - 1 and text[at] in _OPENERS:
+    while at < len(text) - 1 and text[at] in _OPENERS and not text[at + 1].isspace():
         at += 1
-    return text[at].islower() or text[at] in ",;:)]}%、，；：）"
+    if text[at] == '"':
+        # A quotation's end after a space; its beginning has something right behind it.
+        return text[at + 1 : at + 2].strip() == ""
+    return text[at].islower() or text[at] in ",;:)]}%”、，；：）"
 
 
 def _mark_ends(text: str, match: re.Match[str], stop: int, resume: int, line: int) -> tuple[bool, bool]:
@@ -163,7 +166,8 @@ def _mark_ends(text: str, match: re.Match[str], stop: int, resume: int, line: in
         return True, True
     if newlines and _ITEM.match(text, text.rfind("\n", stop, resume) + 1):
         return not _enumerates(text, match.start(), line), True
-    if _continues(text, resume) and mark not in _OTHER:
+    if text[resume] in ".…" or (_continues(text, resume) and mark not in _OTHER):
+        # More dots: the leaders of a table of contents.
         return False, False
     if mark != "." or match.start("close") - match.start() > 1:
         return True, False
@@ -187,10 +191,11 @@ def _period_ends(text: str, at: int, resume: int, line: int) -> bool:
     follows = _NEXT_WORD.match(text, resume)
     after = follows[0] if follows and follows.end() - resume <= _LOOK_BEHIND else ""
     lower = word.lower()
-    if _enumerates(text, at, line):
+    if _enumerates(text, at, line) or lower in TITLES:
         return False
-    if lower in TITLES:
-        return False
+    if not word and text[at - 1 : at].isspace():
+        # The last leader before a page number.
+        return not text[resume].isdigit()
     if lower in NUMBERED:
         # "No. 5", "Fig. (a)", "Eq. A", but "I said no. Then ..."
         return not (text[resume].isdigit() or text[resume] in "([" or (len(after) == 1 and after != "I"))

@@ -53,6 +53,9 @@ GOLDEN = [
     "No space after.The dot is no end. ¦ Right.",
     "Vol. 3, pp. 4-5, and ch. 6 are missing. ¦ I know.",
     "Option A. ¦ I chose it.",
+    'He called it a "zone. " That was new. ¦ "Yes," he said. ¦ (So it is.)',
+    "The “focal zone. ” of it. ¦ See J. Biol. Chem. 270 and Proc. Natl. Acad. Sci. USA 85. ¦ Old.",
+    "Contents . . . . . . 7 of it. ¦ Next.",
 ]
 
 
