@@ -43,7 +43,7 @@ def test_a_snapshot_becomes_a_verified_folder(server: ScriptedServer, db: Any, t
     told: list[int] = []
     result = db.snapshot(tmp_path / "snap", ["docs"], progress=told.append)
     total = sum(map(len, FILES.values()))
-    assert contents(tmp_path / "snap") == {**FILES, "MANIFEST": b"manifest"}
+    assert contents(tmp_path / "snap") == {**FILES, "manifest.msgpack": b"manifest"}
     assert result == vc.SnapshotResult(tmp_path / "snap", 3, total, total)
     assert told == sorted(told)
     assert told[-1] == total
@@ -64,14 +64,14 @@ def test_an_interrupted_snapshot_is_taken_up(server: ScriptedServer, db: Any, tm
     server.script(SNAPSHOT, broken)
     with pytest.raises(vc.UnavailableError, match="going down"):
         db.snapshot(tmp_path)
-    assert "MANIFEST" not in contents(tmp_path)
+    assert "manifest.msgpack" not in contents(tmp_path)
     assert contents(tmp_path)["shard-1/a.seg"] == FILES["shard-1/a.seg"]
     server.script(SNAPSHOT, whole)
-    (tmp_path / "c.part").write_bytes(b"left over")
+    (tmp_path / "c.partial").write_bytes(b"left over")
     result = db.snapshot(tmp_path)
     assert "shard-1/a.seg" in {file.path for file in server.requests[SNAPSHOT][1].have}
     assert (result.files, result.received_bytes < result.bytes) == (3, True)
-    assert contents(tmp_path) == {**FILES, "MANIFEST": b"manifest"}
+    assert contents(tmp_path) == {**FILES, "manifest.msgpack": b"manifest"}
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,17 @@ def test_an_interrupted_snapshot_is_taken_up(server: ScriptedServer, db: Any, tm
         ([], "no manifest"),
         *(
             ([Response(file=described(name, b""))], "no snapshot may hold")
-            for name in ("../a", "/etc/passwd", "a/../../b", "", ".", "MANIFEST", "a.part", "a\\b", "a/./b")
+            for name in (
+                "../a",
+                "/etc/passwd",
+                "a/../../b",
+                "",
+                ".",
+                "manifest.msgpack",
+                "a.partial",
+                "a\\b",
+                "a/./b",
+            )
         ),
     ],
 )
@@ -94,7 +104,7 @@ def test_damage_is_found_and_leaves_no_manifest(
     server.script(SNAPSHOT, lambda _request, _context: iter(messages))
     with pytest.raises(vc.DataLossError, match=says):
         db.snapshot(tmp_path / "in" / "snap")
-    assert contents(tmp_path) in ({}, {"in/snap/a.part": b"wrong"})
+    assert contents(tmp_path) in ({}, {"in/snap/a.partial": b"wrong"})
 
 
 def test_a_restore_sends_the_folder_back(server: ScriptedServer, db: Any, tmp_path: Path) -> None:
@@ -104,7 +114,7 @@ def test_a_restore_sends_the_folder_back(server: ScriptedServer, db: Any, tmp_pa
     arrived: dict[str, bytes] = {}
 
     def take(messages: Iterator[Any], _context: Any) -> Iterator[Any]:
-        name = "MANIFEST"
+        name = "manifest.msgpack"
         for message in messages:
             if message.HasField("file"):
                 name = message.file.path
@@ -123,7 +133,7 @@ def test_a_restore_sends_the_folder_back(server: ScriptedServer, db: Any, tmp_pa
     told: list[vc.RestoreProgress] = []
     restored = db.restore(tmp_path, progress=told.append)
     assert [info.name for info in restored] == ["docs"]
-    assert arrived == {**FILES, "MANIFEST": b"manifest"}
+    assert arrived == {**FILES, "manifest.msgpack": b"manifest"}
     assert told[-1].bytes_done == told[-1].bytes_total == 9
     assert db.session not in ("", "CQUAAAAAAAAAEAc=")
 
@@ -132,7 +142,7 @@ def test_a_restore_that_cannot_be_is_refused(server: ScriptedServer, db: Any, tm
     """A folder without a manifest raises before anything is sent; a refusal of the server comes through."""
     with pytest.raises(FileNotFoundError, match="no complete snapshot"):
         db.restore(tmp_path)
-    (tmp_path / "MANIFEST").write_bytes(b"m")
+    (tmp_path / "manifest.msgpack").write_bytes(b"m")
     server.script("Cluster/Restore", Fail(grpc.StatusCode.UNIMPLEMENTED, "not yet", "NOT_IMPLEMENTED"))
     with pytest.raises(vc.UnimplementedError):
         db.restore(tmp_path)

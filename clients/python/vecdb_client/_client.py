@@ -215,7 +215,7 @@ class Client(BaseClient):
         """Writes a snapshot of collections (all of them, where none is named) to a folder.
 
         Every file is verified by size and SHA-256; the folder is complete once
-        it holds `MANIFEST`, which comes last. One that was interrupted is
+        it holds `manifest.msgpack`, which comes last. One that was interrupted is
         taken up where it broke. `progress` is called with the bytes received
         so far; `timeout` is for all of it, None for no limit. Raises
         NotFoundError, DataLossError for damage on the way, OSError.

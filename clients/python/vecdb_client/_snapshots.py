@@ -1,6 +1,6 @@
 """Snapshots on their way to a folder and back.
 
-A snapshot is a folder of checksummed files beside `MANIFEST`, which is written
+A snapshot is a folder of checksummed files beside `manifest.msgpack`, which is written
 last: a folder with one is complete. A file is written beside its name, checked
 and renamed, so that an interrupted snapshot is taken up where it broke: what
 is there already is announced and not sent again.
@@ -22,8 +22,8 @@ from vecdb_proto.v1 import cluster_pb2
 from vecdb_client._errors import DataLossError
 from vecdb_client._infos import CollectionInfo
 
-MANIFEST = "MANIFEST"
-_PART = ".part"
+MANIFEST = "manifest.msgpack"
+_PART = ".partial"
 _DATA_BYTES = 1 << 20
 
 
