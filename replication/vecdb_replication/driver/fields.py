@@ -103,6 +103,8 @@ class Fields:
             raise self._bad(name, "an object keyed by ids")
         found = {}
         for key, item in value.items():
+            if item is None:
+                continue
             if not (key.isascii() and key.isdigit() and len(key) <= 20 and 0 < int(key) <= MAX_UINT64):
                 raise self._bad(name, "an object keyed by ids")
             found[int(key)] = Fields({"value": item}, f"{name}[{key}] of {self._where}")

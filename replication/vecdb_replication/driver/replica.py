@@ -63,16 +63,16 @@ class Replica:
     @property
     def core(self) -> RawNode:
         """The core. Raises NotRunningError or BrokenError while there is none to use."""
+        if self._core is not None:
+            return self._core
         if self._broken:
             raise BrokenError("the node met a fatal error: restart it")
-        if self._core is None:
-            raise NotRunningError("the node has crashed: restart it")
-        return self._core
+        raise NotRunningError("the node has crashed: restart it")
 
     @property
     def running_storage(self) -> DriverStorage:
-        """The storage, for writing. Raises NotRunningError or BrokenError without a core to write for."""
-        assert self.core
+        """The storage, for writing on behalf of the core. Raises as `core` does where there is none."""
+        _ = self.core
         return self.storage
 
     def break_down(self) -> None:
@@ -90,14 +90,15 @@ class Replica:
     def restart(self, fields: Fields | None, applied: int | None) -> None:
         """Make the core again from the storage, with the state machine as it was at `applied`."""
         machine = self.storage.machine
-        index = machine.index if applied is None else applied
-        if not machine.first <= index <= machine.index:
+        if applied is None:
+            applied = machine.index if fields is None else fields.number("applied", machine.index)
+        if not machine.first <= applied <= machine.index:
             raise BadRequestError(f"applied must be from {machine.first} to {machine.index}")
         fields = self._fields if fields is None else fields
-        config = read_config(self._node, fields, self.storage, index)
+        config = read_config(self._node, fields, self.storage, applied)
         config.validate()
         self._fields = fields
-        self.storage.machine = machine.as_of(index)
+        self.storage.machine = machine.as_of(applied)
         self.break_down()
         self._core = RawNode(config)
         self._broken = False

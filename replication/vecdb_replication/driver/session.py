@@ -85,7 +85,7 @@ class Session:
             request = Fields(json.loads(line), "the request")
         except (ValueError, RecursionError) as error:
             raise BadRequestError(f"not a line of JSON: {error}") from error
-        name = request.choice("op", {op: op for op in (*_TABLES, *_OPS, "new")}, None)
+        name = request.choice("op", {op: op for op in (*_TABLES, *OPERATIONS, "new")}, None)
         if name in _TABLES:
             return _TABLES[name](request)
         node = request.number("node", None)
@@ -94,7 +94,7 @@ class Session:
         replica = self._replicas.get(node)
         if replica is None:
             raise UnknownNodeError(f"there is no node {node}")
-        return _run(_OPS[name], replica, request)
+        return _run(OPERATIONS[name], replica, request)
 
     def _new(self, node: int, request: Fields) -> Json:
         if node in self._replicas:
@@ -257,7 +257,7 @@ def _required(request: Fields, name: str) -> Fields:
     return value
 
 
-_OPS: dict[str, Operation] = {
+OPERATIONS: dict[str, Operation] = {
     "tick": _tick,
     "set_randomized_election_timeout": _set_timeout,
     "campaign": _campaign,

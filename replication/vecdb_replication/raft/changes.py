@@ -155,7 +155,7 @@ def _read_varint(data: bytes, at: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << shift
         shift += 7
         if byte < 0x80:
-            return value, at
+            return value & (2**64 - 1), at
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:

@@ -49,6 +49,11 @@ class Config:
     disable_conf_change_validation: bool = False
     step_down_on_removal: bool = False
 
+    @property
+    def max_applying_size(self) -> int:
+        """Encoded bytes that may be handed out to be applied, at least 1: one entry always is."""
+        return self.max_committed_size_per_ready or self.max_size_per_msg or 1
+
     def validate(self) -> None:
         """Raise ConfigError naming what cannot work."""
         if self.id == NO_NODE or self.id in THREADS:

@@ -43,8 +43,7 @@ def _unapplied_conf_change(raft: Raft) -> bool:
     Campaigning without it could win by the majority of a configuration that is no longer in force.
     """
     log = raft.log
-    page = raft.config.max_committed_size_per_ready or raft.config.max_size_per_msg
-    unapplied = log.scan(log.applied + 1, log.committed + 1, page)
+    unapplied = log.scan(log.applied + 1, log.committed + 1, raft.config.max_applying_size)
     return any(entry.type is not EntryType.NORMAL for entry in unapplied)
 
 

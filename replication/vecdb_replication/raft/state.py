@@ -69,7 +69,7 @@ class Raft:
         """Reads that came before this leader committed anything in its term."""
 
         self.max_uncommitted_size = config.max_uncommitted_entries_size or NO_LIMIT
-        self.log = RaftLog(config.storage, config.max_committed_size_per_ready or config.max_size_per_msg)
+        self.log = RaftLog(config.storage, config.max_applying_size)
         self.tracker = ProgressTracker(config.max_inflight_msgs, config.max_inflight_bytes or NO_LIMIT)
         hard_state, conf_state = config.storage.initial_state()
         self.restore_configuration(conf_state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from vecdb_replication.raft import (
@@ -20,6 +21,7 @@ from vecdb_replication.raft import (
     Ready,
     Role,
     Snapshot,
+    UnknownPeerError,
     from_entry,
 )
 
@@ -54,6 +56,7 @@ class Peer:
         self.applied: list[Entry] = []
         self.reads: list[ReadState] = []
         self.readies: list[Ready] = []
+        self.restored = b""
 
     def pump(self) -> list[Message]:
         """Handle every Ready; the messages they send."""
@@ -69,12 +72,14 @@ class Peer:
             self.storage.hard_state = ready.hard_state
         if ready.snapshot:
             self.storage.apply_snapshot(ready.snapshot)
+            self.restored, self.applied = ready.snapshot.data, []
         self.storage.append(ready.entries)
         self.reads += ready.read_states
         for entry in ready.committed_entries:
             self.applied.append(entry)
             if entry.type is not EntryType.NORMAL:
-                self.node.apply_conf_change(from_entry(entry))
+                state = self.node.apply_conf_change(from_entry(entry))
+                self.storage.create_snapshot(entry.index, state, b" ".join(self.data))
         self.node.advance()
         return ready
 
@@ -95,7 +100,9 @@ class Peer:
 
     @property
     def data(self) -> list[bytes]:
-        return [entry.data for entry in self.applied if entry.data and entry.type is EntryType.NORMAL]
+        """What the proposals held that were applied, here or in the snapshot that was restored."""
+        applied = [entry.data for entry in self.applied if entry.data and entry.type is EntryType.NORMAL]
+        return self.restored.split() + applied
 
 
 class Network:
@@ -138,7 +145,8 @@ class Network:
                 continue
             self.seen.append(m)
             peer = self.peers[m.to]
-            peer.node.step(m)
+            with suppress(UnknownPeerError):
+                peer.node.step(m)
             queue += peer.pump()
 
     def campaign(self, node: int) -> None:
