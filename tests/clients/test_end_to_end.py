@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -232,6 +233,14 @@ def test_the_cluster_tells_its_state(db: Any, node: Node, vecs: str) -> None:
     status = db.cluster_status()
     assert status.node in [member.peer_id for member in status.members]
     assert vecs in [shard.collection for shard in status.shards]
+
+
+def test_the_documented_example_runs(node: Node, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first example of docs/client.md prints what the page says."""
+    page = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
+    code, printed = re.search(r"```python\n(.*?)```\s+```\n(.*?)```", page, re.DOTALL).groups()
+    exec(code.replace("127.0.0.1:7700", node.address), {})
+    assert capsys.readouterr().out == printed
 
 
 def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:

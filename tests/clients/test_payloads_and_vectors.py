@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 import msgpack
@@ -40,6 +41,7 @@ def test_bytes_are_taken_as_packed_and_none_as_empty() -> None:
     """Bytes pass unchanged, None is the empty map, and no bytes at all read as empty."""
     assert payloads.pack_all([b"\x81\xa1a\x01", None, {}]) == [b"\x81\xa1a\x01", b"\x80", b"\x80"]
     assert payloads.unpack(b"") == {}
+    assert payloads.pack(MappingProxyType({"a": 1})) == b"\x81\xa1a\x01"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import wraps
 from typing import Any, TypeVar
@@ -38,7 +39,7 @@ def described(method: Callable[..., Any], build: Callable[..., Any], result: str
     method.__signature__ = shown  # type: ignore[attr-defined]
 
 
-class BaseClient:
+class BaseClient(ABC):
     """Settings, session and endpoints of a client. See `Client`."""
 
     def __init__(
@@ -65,9 +66,9 @@ class BaseClient:
         self._closed = False
         self._setup()
 
+    @abstractmethod
     def _setup(self) -> None:
         """Makes what the kind of client needs on top."""
-        raise NotImplementedError
 
     @property
     def addresses(self) -> tuple[str, ...]:

@@ -31,9 +31,12 @@ def _pack_one(packer: msgpack.Packer, payload: Mapping[str, Any] | bytes | None)
         return EMPTY
     if isinstance(payload, bytes):
         return payload
-    if not isinstance(payload, Mapping):
-        raise TypeError(f"a payload is a mapping (or msgpack bytes), not {type(payload).__name__}")
-    packed: bytes = packer.pack(payload if isinstance(payload, dict) else dict(payload))
+    # A dict first: asking whether something is a Mapping costs as much as packing it.
+    if not isinstance(payload, dict):
+        if not isinstance(payload, Mapping):
+            raise TypeError(f"a payload is a mapping (or msgpack bytes), not {type(payload).__name__}")
+        payload = dict(payload)
+    packed: bytes = packer.pack(payload)
     return packed
 
 
