@@ -367,7 +367,7 @@ def test_snapshot_is_a_shard(tmp_path: Path) -> None:
 
 
 def test_snapshot_files_have_their_checksums(tmp_path: Path) -> None:
-    """Every file of a snapshot has the size and CRC32C that its list says, also where nothing can be linked."""
+    """Every file of a snapshot has the size and CRC32C that its list says."""
     with Shard.create(tmp_path / "a", SCHEMA, TINY) as shard:
         shard.apply(history(50))
         assert shard.wait_indexed(30)
