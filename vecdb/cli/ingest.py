@@ -56,9 +56,10 @@ class _Tally:
             print_json({**self.counts, **totals, "sources": self.sources})
             return
         parts = [f"{count} {outcome}" for outcome, count in self.counts.items() if count]
-        print_line(f"{', '.join(parts) or 'no sources'}; {self.passages} passages written")
+        written = [f"{self.passages} passages written"] if self.passages or not self.vectors else []
         if self.vectors:
-            print_line(f"{self.vectors} vectors written")
+            written.append(f"{self.vectors} vectors written")
+        print_line("; ".join([", ".join(parts) or "no sources", *written]))
         if self.pruned:
             print_line(f"{self.pruned} vanished sources removed")
 

@@ -66,6 +66,7 @@ def _rate_column() -> rich.progress.ProgressColumn:
 
     class RateColumn(ProgressColumn):
         def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:,.0f}/s" if task.speed else "-/s")
+            speed = task.finished_speed or task.speed
+            return Text(f"{speed:,.0f}/s" if speed else "-/s")
 
     return RateColumn()

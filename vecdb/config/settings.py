@@ -111,12 +111,6 @@ class EngineSettings(BaseModel):
         le=1_048_576,
         description="Rows of a growing segment before it is sealed and indexed.",
     )
-    max_segment_rows: int = Field(
-        default=16_777_216,
-        ge=1_024,
-        le=1_073_741_824,
-        description="Rows beyond which segments are not merged.",
-    )
     threads: int = Field(
         default=0,
         ge=0,

@@ -1,6 +1,9 @@
 """`vecdb ingest` against a real server that keeps what it is sent."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -194,7 +197,7 @@ def test_vectors(cli: Any, shelf: Shelf, docs: Path, upserts: list[Any]) -> None
     matrix = np.arange(12, dtype=np.float64).reshape(4, 3)
     np.save(docs / "v.npy", matrix)
     outcome = cli("ingest", "docs", "-c", "docs")
-    assert outcome.out == "3 added; 4 passages written\n4 vectors written\n"
+    assert outcome.out == "3 added; 4 passages written; 4 vectors written\n"
     (request,) = upserts
     assert list(request.ids) == ["0", "1", "2", "3"]
     assert np.array_equal(np.frombuffer(request.vectors, "<f4").reshape(4, 3), matrix)
@@ -228,3 +231,32 @@ def test_vectors_that_do_not_fit(
     assert outcome.code == 1
     assert outcome.err.startswith("vecdb: warning: docs/v.npy: ")
     assert len(shelf.sources) == 2
+
+
+def test_progress_on_a_terminal(server: ScriptedServer, shelf: Shelf, docs: Path, upserts: list[Any]) -> None:
+    """Where a person watches, a bar with rate and time left is drawn on stderr, and none elsewhere."""
+    np.save(docs / "v.npy", np.eye(4, dtype=np.float32))
+    master, slave = os.openpty()
+    arguments = [sys.executable, "-m", "vecdb", "ingest", "docs", "-c", "docs"]
+    environment = os.environ | {"VECDB_ADDR": server.address, "TERM": "xterm", "COLUMNS": "160"}
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=slave, env=environment) as process:
+        os.close(slave)
+        drawn = _drain(master)
+        assert process.stdout is not None
+        assert process.stdout.read() == b"3 added; 4 passages written; 4 vectors written\n"
+    assert process.returncode == 0
+    for part in ("ingesting", "bytes", "docs/v.npy", "4/4", "/s", "0:00:00"):
+        assert part in drawn
+
+
+def _drain(terminal: int) -> str:
+    """All that is written to a terminal until its other end is closed."""
+    parts = []
+    try:
+        while part := os.read(terminal, 65_536):
+            parts.append(part)
+    except OSError:
+        pass  # Linux ends a terminal's output with EIO
+    finally:
+        os.close(terminal)
+    return b"".join(parts).decode()
