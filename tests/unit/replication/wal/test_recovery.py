@@ -116,6 +116,15 @@ def test_a_cut_log_goes_on() -> None:
     assert content(open_log(torn)) == marks[5][1]
 
 
+def test_a_segment_cut_before_its_first_record_is_damage_not_a_tear() -> None:
+    """Header and checkpoint were durable before the segment got its name."""
+    fs, marks = history(0)
+    whole = fs.read(segment(1))
+    assert len(whole) == marks[0][0]
+    for cut in range(len(whole)):
+        assert_damaged({segment(1): whole[:cut]}, segment(1))
+
+
 def test_every_cut_of_an_earlier_segment_is_damage() -> None:
     fs, _ = history(30)
     image = fs.image()
