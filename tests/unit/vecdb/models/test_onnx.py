@@ -139,6 +139,7 @@ def test_vecdb_toml_stands_in_for_the_json_files(folder: Path) -> None:
     assert (model.metric, model.query_prefix, model.passage_prefix) == ("dot", "query: ", "")
     np.testing.assert_allclose(model.embed_passages(["red green blue"])[0], ROW["green"], atol=1e-6)
     assert load(folder, metric="l2").metric == "l2"
+    assert load(folder, query_prefix="other: ").query_prefix == "other: "
 
 
 @pytest.mark.parametrize(
@@ -161,10 +162,20 @@ def test_batches_do_not_change_vectors(folder: Path) -> None:
 
 
 def test_a_run_is_bounded_in_tokens(folder: Path) -> None:
-    """Long texts go in runs of bounded size, and none is lost at a border."""
-    model = load(folder, max_tokens=8192, pooling="last")
+    """Long texts go in runs of at most 16,384 padded tokens, and none is lost at a border."""
+    sizes: list[int] = []
+
+    class Watched(OnnxEmbedder):
+        def _run(self, encoded: list[Any]) -> np.ndarray:
+            sizes.append(len(encoded) * len(encoded[-1].ids))
+            return super()._run(encoded)
+
+    model = Watched(
+        OnnxConfig(kind="onnx", name="tiny", path=folder, threads=1, max_tokens=8192, pooling="last")
+    )
     texts = ["blue " * 7000 + "red", "blue " * 7000 + "green", "red " * 7000 + "blue"]
     np.testing.assert_allclose(model.embed_passages(texts), [ROW["red"], ROW["green"], ROW["blue"]])
+    assert max(sizes) <= 16_384 < 3 * 7000
 
 
 def test_texts_of_unknown_words_alone_are_named(tmp_path: Path) -> None:
@@ -246,6 +257,7 @@ def test_identity_covers_weights_tokenizer_and_settings(tmp_path: Path) -> None:
     assert not base.matches(make("c", table=TABLE * 2).fingerprint)
     assert not base.matches(make("d", words=[*WORDS[:-1], "other"]).fingerprint)
     assert not base.matches(make("e", pooling="cls").fingerprint)
+    assert not base.matches(make("f", max_tokens=500).fingerprint)
     (tmp_path / "b" / "model.onnx_data").write_bytes(b"weights kept beside the graph")
     assert not base.matches(load(tmp_path / "b").fingerprint)
 
