@@ -12,7 +12,8 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -155,6 +156,22 @@ class Core:
             raise ShardClosed(str(self.root))
         if self.damage is not None:
             raise ShardDamaged(self.damage.path, self.damage.reason)
+
+    @contextmanager
+    def pinned(self) -> Iterator[tuple[sqlite3.Connection, View]]:
+        """A connection and a view that see the same moment; it waits for a writer in the middle of one."""
+        with self.store.reading() as connection:
+            with self.lock:
+                self.check()
+                connection.execute("BEGIN")
+                connection.execute(
+                    "SELECT 1 FROM meta"
+                ).fetchone()  # SQLite's moment is that of the first read
+                view = self.view
+            try:
+                yield connection, view
+            finally:
+                connection.execute("ROLLBACK")
 
     # --- apply ---------------------------------------------------------------------------------------------
 

@@ -20,15 +20,14 @@ from vecdb_index.results import Row
 T = TypeVar("T")
 
 _CHUNK: Final = 500
+_NO_PAYLOAD: Final = "X''"
 _SORT_AT_MOST: Final = 4096  # matches that are fetched and sorted rather than found by walking all ids
 
 
 def columns(payload: bool, text: bool) -> str:
     """The select list of a Row."""
-    return (
-        "id, version, author, written_at_ms, source, "
-        f"{'payload' if payload else chr(39) * 2}, {'text' if text else 'NULL'}, docno"
-    )
+    bodies = f"{'payload' if payload else _NO_PAYLOAD}, {'text' if text else 'NULL'}"
+    return f"id, version, author, written_at_ms, source, {bodies}, docno"
 
 
 class Reader:
@@ -36,10 +35,6 @@ class Reader:
 
     def __init__(self, connection: sqlite3.Connection, view: View) -> None:
         self._connection, self._view = connection, view
-
-    def over(self, view: View) -> Reader:
-        """The same connection with another view."""
-        return Reader(self._connection, view)
 
     def by_docno(self, docnos: Sequence[int], select: str) -> dict[int, Row]:
         """Rows by docno; deleted ones are left out."""
@@ -50,14 +45,14 @@ class Reader:
             found.update((row[7], Row._make((*row, None))) for row in rows)
         return found
 
-    def by_id(self, ids: Sequence[str], select: str) -> dict[str, Row]:
-        """Rows by id; missing ones are left out."""
+    def by_id(self, ids: Sequence[str], select: str) -> list[Row]:
+        """Rows in the order of the ids; missing ones are left out."""
         found: dict[str, Row] = {}
         for some in _chunks(ids):
             marks = ",".join("?" * len(some))
             rows = self._connection.execute(f"SELECT {select} FROM docs WHERE id IN ({marks})", some)
             found.update((row[0], Row._make((*row, None))) for row in rows)
-        return found
+        return [found[id_] for id_ in ids if id_ in found]
 
     def scroll(self, after: str | None, limit: int, select: str, matching: BitMap | None) -> list[Row]:
         """The next rows in id order, all of them or those in ``matching``."""
@@ -99,15 +94,23 @@ class Reader:
         return BitMap(found)
 
 
+def indexed_matches(
+    where: Filter, view: View, connection: sqlite3.Connection, indexes: filters.FieldIndexes
+) -> BitMap | None:
+    """The docnos of a view's documents that match, if field indexes alone can tell."""
+    candidates = indexes.evaluate(where, connection, view.universe)
+    return candidates.bitmap if candidates.exact else None
+
+
 def matches(
     where: Filter, view: View, connection: sqlite3.Connection, indexes: filters.FieldIndexes
-) -> tuple[BitMap, bool]:
-    """The docnos of a view's documents that match, and whether field indexes alone could tell."""
+) -> BitMap:
+    """The same, looking at documents where they cannot tell. ``connection`` must see what the view sees."""
     candidates = indexes.evaluate(where, connection, view.universe)
     if candidates.exact and candidates.bitmap is not None:
-        return candidates.bitmap, True
+        return candidates.bitmap
     doubtful = (view.universe() if candidates.bitmap is None else candidates.bitmap) - candidates.certain
-    return candidates.certain | Reader(connection, view).scan(where, doubtful), False
+    return candidates.certain | Reader(connection, view).scan(where, doubtful)
 
 
 def vectors_of(view: View, docnos: I64) -> tuple[F32, Flags]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import msgpack
 import numpy as np
 import numpy.typing as npt
-from pyroaring import BitMap
 
 from vecdb_index import documents, filters, knn, search
 from vecdb_index.builder import Builder
@@ -31,8 +30,6 @@ from vecdb_index.snapshot import take as take_snapshot
 from vecdb_index.store import FILE
 
 MAX_K = 100_000
-
-T = TypeVar("T")
 
 
 class WriteRefused(ShardError):
@@ -231,6 +228,10 @@ class Shard:
         vectors = self._checked_queries(queries)
         if not 0 < k <= MAX_K:
             raise ValueError(f"k must be from 1 to {MAX_K:,}, not {k}")
+        if ef is not None and ef < 1:
+            raise ValueError(f"ef must be at least 1, not {ef}")
+        if recall is not None and not 0.0 < recall <= 1.0:
+            raise ValueError(f"recall must be above 0 and at most 1, not {recall}")
         wish = Wish(core.schema.target_recall if recall is None else recall, ef, exact)
         view = core.view
         if not explain and filter is None:
@@ -254,7 +255,11 @@ class Shard:
         if where is not None:
             filters.validate(where)
             with core.store.reading() as connection:
-                matching, by_index = documents.matches(where, view, connection, core.indexes)
+                matching = documents.indexed_matches(where, view, connection, core.indexes)
+            if matching is None:
+                by_index = False
+                with core.pinned() as (connection, view):
+                    matching = documents.matches(where, view, connection, core.indexes)
         filtered = time.perf_counter()
         query = search.Query(vectors, k, wish, core.schema.higher_is_better, matching, threshold, deadline)
         result = search.run(view, query, self._ids)
@@ -301,25 +306,27 @@ class Shard:
         What is not asked for is b"" (payload) or None. Vectors are the raw ones, bit for bit.
         """
         wanted: list[int] = docnos.tolist() if isinstance(docnos, np.ndarray) else list(docnos)
-
-        def read(reader: Reader) -> list[Row | None]:
+        core = self._core
+        core.check()
+        with core.store.reading() as connection:
+            reader = Reader(connection, core.view)
             found = reader.by_docno(wanted, documents.columns(payload, text))
             rows = [found.get(docno) for docno in wanted]
             return reader.with_vectors(rows) if vector else rows
-
-        return self._read(read)
 
     def get(
         self, ids: Sequence[str], *, payload: bool = True, text: bool = True, vector: bool = False
     ) -> list[Row]:
         """Documents by id in the order asked, missing ones left out."""
-
-        def read(reader: Reader) -> list[Row]:
-            found = reader.by_id(list(ids), documents.columns(payload, text))
-            rows = [found[id_] for id_ in ids if id_ in found]
-            return self._with_vectors(reader, rows) if vector else rows
-
-        return self._read(read)
+        core, select = self._core, documents.columns(payload, text)
+        core.check()
+        if not vector:
+            with core.store.reading() as connection:
+                return Reader(connection, core.view).by_id(ids, select)
+        # Vectors are found by the view, so it and the database must agree on what there is.
+        with core.pinned() as (connection, view):
+            reader = Reader(connection, view)
+            return _present(reader.with_vectors(reader.by_id(ids, select)))
 
     def scroll(
         self,
@@ -334,44 +341,30 @@ class Shard:
         """The next ``limit`` documents after an id (None: from the start), in the order of UTF-8 bytes."""
         if limit < 1:
             raise ValueError(f"limit must be at least 1, not {limit}")
-        matching = None if filter is None else self._matching(filter)
-
-        def read(reader: Reader) -> list[Row]:
+        core = self._core
+        core.check()
+        if filter is not None:
+            filters.validate(filter)
+        with core.pinned() as (connection, view):
+            matching = None if filter is None else documents.matches(filter, view, connection, core.indexes)
+            reader = Reader(connection, view)
             rows = reader.scroll(after_id, limit, documents.columns(payload, text), matching)
-            return self._with_vectors(reader, rows) if vector else rows
-
-        return self._read(read)
+            return _present(reader.with_vectors(rows)) if vector else rows
 
     def count(self, filter: Filter | None = None) -> int:  # noqa: A002
         """How many documents there are, or match."""
-        self._core.check()
-        return self._core.view.documents if filter is None else len(self._matching(filter))
+        core = self._core
+        core.check()
+        if filter is None:
+            return core.view.documents
+        filters.validate(filter)
+        with core.pinned() as (connection, view):
+            return len(documents.matches(filter, view, connection, core.indexes))
 
     def matching_ids(self, filter: Filter, limit: int) -> list[tuple[str, int]]:  # noqa: A002
         """(id, version) of up to ``limit`` matches, in id order: what a delete by filter settles."""
         rows = self.scroll(None, limit, filter, payload=False, text=False)
         return [(row.id, row.version) for row in rows]
-
-    def _matching(self, where: Filter) -> BitMap:
-        self._core.check()
-        filters.validate(where)
-        with self._core.store.reading() as connection:
-            return documents.matches(where, self._core.view, connection, self._core.indexes)[0]
-
-    def _read(self, read: Callable[[Reader], T]) -> T:
-        core = self._core
-        core.check()
-        with core.store.reading() as connection:
-            return read(Reader(connection, core.view))
-
-    def _with_vectors(self, reader: Reader, rows: list[Row]) -> list[Row]:
-        filled = reader.with_vectors(rows)
-        if None in filled:
-            # The database may be a commit ahead of the view; whoever commits publishes before unlocking.
-            with self._core.lock:
-                reader = reader.over(self._core.view)
-            filled = reader.with_vectors(rows)
-        return [row for row in filled if row is not None]
 
     # --- without a server ----------------------------------------------------------------------------------
 
@@ -420,6 +413,10 @@ class Shard:
         if any(failure.code != "not_found" for failure in result.failures):
             raise WriteRefused(result)
         return result
+
+
+def _present(rows: Sequence[Row | None]) -> list[Row]:
+    return [row for row in rows if row is not None]
 
 
 def _now_ms() -> int:

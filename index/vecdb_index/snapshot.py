@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,28 +45,18 @@ def take(core: Core, target: Path) -> Snapshot:
     """
     target.mkdir(parents=True)
     (target / sealed.DIRECTORY).mkdir()
-    with core.store.reading() as connection:
-        with core.lock:
-            core.check()
-            connection.execute("BEGIN")
-            connection.execute(
-                "SELECT 1 FROM meta"
-            ).fetchone()  # SQLite's snapshot begins with the first read
-            view, content = core.view, core.content_hash()
+    with ExitStack() as stack:
+        with core.lock:  # under which no checkpoint unlinks what the view names
+            connection, view = stack.enter_context(core.pinned())
+            content = core.content_hash()
             entries = [
                 _link(core.root, target, manifest.path(core.root, entry.suffix), entry)
                 for manifest in (part.rows.manifest for part in view.sealed)
                 if manifest is not None
                 for entry in manifest.files
             ]
-        try:
-            copy = sqlite3.connect(target / FILE)
-            try:
-                connection.backup(copy)
-            finally:
-                copy.close()
-        finally:
-            connection.execute("ROLLBACK")
+        with closing(sqlite3.connect(target / FILE)) as copy:
+            connection.backup(copy)
     data = np.memmap(target / FILE, dtype=np.uint8, mode="r")
     entries.append(SnapshotFile(FILE, len(data), checksum(as_bytes(data))))
     for made in (target / FILE, target / sealed.DIRECTORY, target, target.parent):
