@@ -307,6 +307,7 @@ async def test_closing_refuses_what_waits_and_finishes_what_runs(bench: Bench) -
     for task in waiting:
         with pytest.raises(ModelUnavailable, match="shutting down"):
             await task
+    assert not closing.done()
     bench.release()
     await closing
     np.testing.assert_array_equal(await first, [[0, 1]])
