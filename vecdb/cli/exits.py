@@ -80,10 +80,8 @@ def _client_code(error: Exception) -> ExitCode | None:
     """The exit code for an error of the client; None for any other error."""
     if "vecdb_client" not in sys.modules:
         return None
-    from vecdb_client import PartialWriteError, VecdbError
+    from vecdb_client import VecdbError
 
-    if isinstance(error, PartialWriteError):
-        return ExitCode.PARTIAL
     if isinstance(error, VecdbError):
         # What is left are requests that cannot be met as they stand.
         return _BY_STATUS.get(error.code.name, ExitCode.USAGE)

@@ -107,6 +107,15 @@ def test_globs(cli: Any, shelf: Shelf, docs: Path) -> None:
     )
 
 
+def test_a_name_that_is_no_utf8(cli: Any, shelf: Shelf, docs: Path) -> None:
+    """A file whose name cannot be sent as it is gets one that can, and is taken like the others."""
+    Path(os.fsdecode(os.fsencode(docs) + b"/caf\xe9.txt")).write_text("Coffee.")
+    assert cli("ingest", "docs", "-c", "docs").code == 0
+    (name,) = set(shelf.sources) - {"docs/a.md", "docs/deep/b.txt"}
+    assert name.startswith("docs/caf")
+    assert shelf.sources[name] == b"Coffee."
+
+
 def test_stdin(cli: Any, shelf: Shelf, docs: Path) -> None:
     """ "-" reads stdin under a name and in a format of one's choice, beside files."""
     outcome = cli(

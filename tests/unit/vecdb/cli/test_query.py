@@ -1,6 +1,7 @@
 """`vecdb query` against a real server with written answers."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import grpc
@@ -147,3 +148,22 @@ def test_exit_codes(cli: Any, server: ScriptedServer, code: grpc.StatusCode, exp
     outcome = cli("query", "docs", "x")
     assert outcome.code == expected
     assert outcome.error == f"because of reasons ({code.name}/SOME_REASON)"
+
+
+def test_payloads_that_json_cannot_hold(cli: Any, server: ScriptedServer) -> None:
+    """Bytes, times and numbers that are none come out as JSON can say them, never as an error."""
+    payload = {
+        "raw": b"\x01\xff",
+        "when": datetime(2024, 5, 1, tzinfo=UTC),
+        "nan": float("nan"),
+        "list": [1.5, None],
+    }
+    document = common_pb2.Document(id="a", payload=msgpack.packb(payload, datetime=True))
+    server.script("Search/Search", search_pb2.SearchResponse(hits=[search_pb2.Hit(document=document)]))
+    (hit,) = json.loads(cli("query", "docs", "x", "--json").out)["hits"]
+    assert hit["payload"] == {
+        "raw": "01ff",
+        "when": "2024-05-01T00:00:00+00:00",
+        "nan": None,
+        "list": [1.5, None],
+    }

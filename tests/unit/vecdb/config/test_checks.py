@@ -129,3 +129,5 @@ def test_data_dir_must_be_a_folder(files: dict[str, str], tmp_path: Path) -> Non
     """A file in the place of the data directory is refused."""
     (tmp_path / "data").write_text("")
     assert _refusal({"data_dir": files["data_dir"]}) == f"data_dir = {tmp_path}/data: is not a folder"
+    beneath = {"data_dir": files["data_dir"] + "/below", "listen": "0.0.0.0:1", "insecure": True}
+    assert _refusal(beneath) == f"data_dir = {tmp_path}/data/below: cannot be read: Not a directory"

@@ -120,6 +120,7 @@ def test_settings_cannot_be_changed(tmp_path: Path) -> None:
         ("zone = 'a b'", ["zone = a b", "pattern"]),
         ("join = 'somewhere'", ["join = somewhere"]),
         ("data_dir = ''", ["data_dir", "path"]),
+        ("data_dir = 3", ["data_dir = 3", "path"]),
         ("models = [1]", ["models.0 = 1"]),
         ("limits = 3", ["limits = 3"]),
     ],
