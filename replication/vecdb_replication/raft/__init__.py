@@ -18,6 +18,10 @@ For every Ready, a host must:
    index. Answer reads from `read_states` once their index is applied.
 4. Call `advance`, then look for the next Ready.
 
+A host also says what became of what it sent: `report_snapshot` for every MsgSnap, arrived or not,
+since the leader sends that follower nothing else until it hears of it, and `report_unreachable`
+where a connection broke, so that lost appends are not waited for.
+
 With `async_storage_writes` the messages to APPEND_THREAD and APPLY_THREAD carry steps 1 and 3, each
 with the `responses` to deliver once it is done (for an append: durable). Those to one thread must
 be done in order and none may be dropped; `advance` is not called.

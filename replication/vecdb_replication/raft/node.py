@@ -143,9 +143,7 @@ class RawNode:
 
     def _hard_state_changed(self) -> bool:
         raft, before = self._raft, self._hard_state
-        return (
-            raft.log.committed != before.commit or raft.term != before.term or raft.vote != before.vote
-        )
+        return raft.log.committed != before.commit or raft.term != before.term or raft.vote != before.vote
 
     def _soft_state_changed(self) -> bool:
         raft, before = self._raft, self._soft_state

@@ -1,7 +1,7 @@
 """Changes of membership and their encoding."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from vecdb_replication.raft import (
     Change,
@@ -23,6 +23,7 @@ V1_CHANGES = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(CHANGES | V1_CHANGES)
 def test_a_change_survives_its_encoding(change: ConfChange) -> None:
     """What was proposed is what is applied."""
@@ -102,6 +103,7 @@ def test_broken_data_is_refused(kind: EntryType, data: bytes) -> None:
         from_entry(Entry(type=kind, data=data))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=30), st.sampled_from([EntryType.CONF_CHANGE, EntryType.CONF_CHANGE_V2]))
 def test_any_bytes_are_a_change_or_a_value_error(data: bytes, kind: EntryType) -> None:
     """Decoding raises nothing but ValueError, and what it accepts can be encoded again."""

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from vecdb_replication.raft import Change, ChangeType, ConfChangeError, ConfState
 from vecdb_replication.raft.confchange import Changer, check_invariants, restore
@@ -189,6 +189,7 @@ STEPS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(STEPS, STEPS)
 def test_a_joint_change_ends_where_the_same_simple_changes_end(
     setup: list[Change], steps: list[Change]
@@ -222,6 +223,7 @@ def apply_if_allowed(tracker: ProgressTracker, change: Change) -> bool:
     return True
 
 
+@settings(deadline=None)
 @given(STEPS, STEPS)
 def test_any_reachable_configuration_can_be_restored(setup: list[Change], steps: list[Change]) -> None:
     """Simple or joint, what changes led to is rebuilt from its ConfState alone."""

@@ -1,7 +1,7 @@
 """The log: a stable part, an unstable tail, and three indexes that only move forwards."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from vecdb_replication.raft import (
     NO_LIMIT,
@@ -372,6 +372,7 @@ OPERATIONS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(OPERATIONS)
 def test_the_log_reads_as_a_list_whatever_was_stored_meanwhile(steps: list[tuple[str, int, int]]) -> None:
     """Appending, replacing, handing out and storing in any order: it reads as a list would.

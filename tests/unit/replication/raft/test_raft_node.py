@@ -207,7 +207,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(STEPS, st.booleans())
 def test_no_message_takes_back_what_was_promised(steps: list[tuple], cautious: bool) -> None:
     """Term, commit and applied never fall, and a vote never changes within a term.

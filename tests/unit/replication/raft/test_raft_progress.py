@@ -1,7 +1,7 @@
 """What a leader keeps of a follower: progress and the window of messages in flight."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from vecdb_replication.raft import NO_LIMIT, RaftFatal
 from vecdb_replication.raft.inflights import Inflights
@@ -36,6 +36,7 @@ def test_the_window_closes_at_either_limit() -> None:
     assert not window.full
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 60)), max_size=40))
 def test_the_window_holds_what_was_added_and_not_freed(steps: list[tuple[bool, int]]) -> None:
     """Against a plain list: count, bytes and fullness agree at every step."""

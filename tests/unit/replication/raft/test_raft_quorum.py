@@ -1,6 +1,6 @@
 """Majorities and pairs of them."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from vecdb_replication.raft.messages import NO_LIMIT
 from vecdb_replication.raft.quorum import (
@@ -55,6 +55,7 @@ def test_the_index_of_two_majorities() -> None:
     assert joint_commit((), (), {}) == NO_LIMIT
 
 
+@settings(deadline=None)
 @given(VOTERS, VOTERS, ACKED)
 def test_the_fast_index_is_the_naive_one(
     incoming: frozenset[int], outgoing: frozenset[int], acked: dict[int, int]
@@ -66,6 +67,7 @@ def test_the_fast_index_is_the_naive_one(
     )
 
 
+@settings(deadline=None)
 @given(VOTERS, ACKED)
 def test_an_index_never_falls_when_more_is_acknowledged(
     voters: frozenset[int], acked: dict[int, int]
@@ -107,6 +109,7 @@ def test_the_outcome_of_two_votes() -> None:
     assert joint_vote((1, 2), (), {1: True, 2: True}) is VoteResult.WON
 
 
+@settings(deadline=None)
 @given(VOTERS, VOTERS, VOTES)
 def test_a_joint_vote_is_symmetric_and_no_easier_than_its_halves(
     incoming: frozenset[int], outgoing: frozenset[int], votes: dict[int, bool]
