@@ -22,7 +22,7 @@ EFS: Final = (10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384, 51
 SAMPLE: Final = 256
 FEW: Final = 64
 
-# The share of the allowed misses that the sample may show. Below 1, for tomorrow's queries are not today's rows.
+# The share of the allowed misses that the sample may show. Below 1: tomorrow's queries are not today's rows.
 HELD_OUT_MARGIN: Final = 0.7
 INSIDE_MARGIN: Final = 0.3
 

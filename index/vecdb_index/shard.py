@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import msgpack
 import numpy as np
 import numpy.typing as npt
+from pyroaring import BitMap
 
 from vecdb_index import documents, filters, knn, search
 from vecdb_index.builder import Builder
@@ -20,6 +23,7 @@ from vecdb_index.documents import Reader
 from vecdb_index.errors import ShardError
 from vecdb_index.filters import Filter
 from vecdb_index.keeper import Keeper, scrub, verify
+from vecdb_index.matching import Matcher
 from vecdb_index.mutations import Delete, Mutation, Update, Upsert, encode
 from vecdb_index.parts import View
 from vecdb_index.plan import Wish
@@ -50,6 +54,7 @@ class Shard:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._embedded = threading.RLock()
+        self._matcher = Matcher(core)
         self._builder = Builder(core)
         self._keeper = Keeper(core)
         self._builder.start()
@@ -254,12 +259,7 @@ class Shard:
         matching, by_index = None, True
         if where is not None:
             filters.validate(where)
-            with core.store.reading() as connection:
-                matching = documents.indexed_matches(where, view, connection, core.indexes)
-            if matching is None:
-                by_index = False
-                with core.pinned() as (connection, view):
-                    matching = documents.matches(where, view, connection, core.indexes)
+            matching, view, by_index = self._matcher.latest(where)
         filtered = time.perf_counter()
         query = search.Query(vectors, k, wish, core.schema.higher_is_better, matching, threshold, deadline)
         result = search.run(view, query, self._ids)
@@ -343,10 +343,7 @@ class Shard:
             raise ValueError(f"limit must be at least 1, not {limit}")
         core = self._core
         core.check()
-        if filter is not None:
-            filters.validate(filter)
-        with core.pinned() as (connection, view):
-            matching = None if filter is None else documents.matches(filter, view, connection, core.indexes)
+        with self._moment(filter) as (connection, view, matching):
             reader = Reader(connection, view)
             rows = reader.scroll(after_id, limit, documents.columns(payload, text), matching)
             return _present(reader.with_vectors(rows)) if vector else rows
@@ -357,14 +354,25 @@ class Shard:
         core.check()
         if filter is None:
             return core.view.documents
-        filters.validate(filter)
-        with core.pinned() as (connection, view):
-            return len(documents.matches(filter, view, connection, core.indexes))
+        with self._moment(filter) as (_, _, matching):
+            assert matching is not None, "there is a filter"
+            return len(matching)
 
     def matching_ids(self, filter: Filter, limit: int) -> list[tuple[str, int]]:  # noqa: A002
         """(id, version) of up to ``limit`` matches, in id order: what a delete by filter settles."""
         rows = self.scroll(None, limit, filter, payload=False, text=False)
         return [(row.id, row.version) for row in rows]
+
+    @contextmanager
+    def _moment(self, where: Filter | None) -> Iterator[tuple[sqlite3.Connection, View, BitMap | None]]:
+        """A connection and a view of one moment, and what matched the filter then."""
+        if where is None:
+            with self._core.pinned() as (connection, view):
+                yield connection, view, None
+            return
+        filters.validate(where)
+        with self._matcher.pinned(where) as moment:
+            yield moment
 
     # --- without a server ----------------------------------------------------------------------------------
 
