@@ -37,7 +37,7 @@ from .codec import (
 from .fields import BadRequestError, Fields
 from .replica import BrokenError, NotRunningError, Replica
 
-_CODES: dict[type[Exception], str] = {
+CODES: dict[type[Exception], str] = {
     BadRequestError: "bad_request",
     NotRunningError: "not_running",
     BrokenError: "fatal",
@@ -62,7 +62,7 @@ class UnknownNodeError(BadRequestError):
     """No node has this id."""
 
 
-_CODES[UnknownNodeError] = "unknown_node"
+CODES[UnknownNodeError] = "unknown_node"
 
 
 class Session:
@@ -77,7 +77,7 @@ class Session:
         try:
             reply = {"ok": True} | self._handle(line)
         except (*_REFUSALS, RaftFatal) as error:
-            reply = {"ok": False, "error": _CODES[type(error)], "message": str(error)}
+            reply = {"ok": False, "error": CODES[type(error)], "message": str(error)}
         return json.dumps(reply)
 
     def _handle(self, line: bytes) -> Json:
@@ -85,9 +85,9 @@ class Session:
             request = Fields(json.loads(line), "the request")
         except (ValueError, RecursionError) as error:
             raise BadRequestError(f"not a line of JSON: {error}") from error
-        name = request.choice("op", {op: op for op in (*_TABLES, *OPERATIONS, "new")}, None)
-        if name in _TABLES:
-            return _TABLES[name](request)
+        name = request.choice("op", {op: op for op in (*TABLES, *OPERATIONS, "new")}, None)
+        if name in TABLES:
+            return TABLES[name](request)
         node = request.number("node", None)
         if name == "new":
             return self._new(node, request)
@@ -284,7 +284,7 @@ OPERATIONS: dict[str, Operation] = {
     "restart": _restart,
 }
 
-_TABLES: dict[str, Callable[[Fields], Json]] = {
+TABLES: dict[str, Callable[[Fields], Json]] = {
     "quorum_commit": tables.quorum_commit,
     "quorum_vote": tables.quorum_vote,
     "conf_change": tables.conf_change,

@@ -5,15 +5,18 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from vecdb_replication.driver.session import MAX_TICKS, OPERATIONS, Session
+from vecdb_replication.driver.session import CODES, MAX_TICKS, OPERATIONS, TABLES, Session
 from vecdb_replication.raft import MessageType
 
 Json = dict[str, Any]
+
+DOCUMENT = Path(__file__).parents[4] / "docs" / "raft-driver.md"
 
 
 class Driver:
@@ -232,6 +235,23 @@ def test_a_bug_in_the_core_is_fatal_too(driver: Driver, monkeypatch: pytest.Monk
     reply = driver("tick", node=1)
     assert (reply["error"], reply["message"]) == ("fatal", "ZeroDivisionError: division by zero")
     assert driver.refused("status", node=1) == "fatal"
+
+
+def test_the_documented_session_goes_as_documented() -> None:
+    """Line by line, as docs/raft-driver.md shows it."""
+    session = Session()
+    lines = DOCUMENT.read_text().splitlines()
+    asked = [line[2:] for line in lines if line.startswith("> ")]
+    answers = [line[2:] for line in lines if line.startswith("< ")]
+    assert len(asked) == len(answers) > 10
+    assert [session.answer(line.encode()) for line in asked] == answers
+
+
+def test_every_operation_is_documented() -> None:
+    """And every code that an error can have."""
+    text = DOCUMENT.read_text()
+    for name in (*OPERATIONS, *TABLES, *CODES.values(), "new"):
+        assert f"`{name}`" in text, name
 
 
 # Crashes
