@@ -14,7 +14,8 @@ _HEADING = re.compile(
     re.MULTILINE,
 )
 _CLOSING_MARKS = re.compile(r"(?:^|[ \t]+)#+[ \t\r]*$")
-_MARKUP = re.compile(r"[*_`]+|!?\[([^\]]*)\]\([^)]*\)")
+# An underscore inside a word is a part of it (CommonMark 0.31, section 6.2).
+_MARKUP = re.compile(r"[*`]+|(?<!\w)_+|_+(?!\w)|!?\[([^\]]*)\]\([^)]*\)")
 
 
 def sections_of(headings: Iterable[tuple[int, int, str]]) -> tuple[Section, ...]:
