@@ -2,7 +2,6 @@
 
 from ..raft import (
     NO_LIMIT,
-    ConfChange,
     Config,
     Entry,
     EntryType,
@@ -106,23 +105,18 @@ class Replica:
     def apply(self, entries: tuple[Entry, ...]) -> list[Json]:
         """Apply committed entries; the memberships after each change among them.
 
-        Those at or below the applied index change nothing. Raises BadRequestError for a gap.
+        Those at or below the applied index change nothing.
         """
         core, machine = self.core, self.storage.machine
-        fresh = [entry for entry in entries if entry.index > machine.index]
-        changes: dict[int, ConfChange] = {}
-        for position, entry in enumerate(fresh):
-            if entry.index != machine.index + 1 + position:
-                raise BadRequestError(f"entry {entry.index} is not the next one to apply")
-            if entry.type is not EntryType.NORMAL:
-                changes[entry.index] = decode_conf_change(entry)
+        changes = [None if entry.type is EntryType.NORMAL else decode_conf_change(entry) for entry in entries]
         conf_states = []
-        for entry in fresh:
-            change = changes.get(entry.index)
+        for entry, change in zip(entries, changes, strict=True):
+            if entry.index <= machine.index:
+                continue
             if change is None:
                 machine.apply(entry, entry.data, None)
-                continue
-            conf_state = core.apply_conf_change(change)
-            machine.apply(entry, change.context, conf_state)
-            conf_states.append(write_conf_state(conf_state))
+            else:
+                conf_state = core.apply_conf_change(change)
+                machine.apply(entry, change.context, conf_state)
+                conf_states.append(write_conf_state(conf_state))
         return conf_states

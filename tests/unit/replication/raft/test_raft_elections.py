@@ -167,6 +167,23 @@ def test_one_vote_a_term(voted: int, asks: int, granted: bool) -> None:
     assert peer.node.status().vote == (asks if granted else voted)
 
 
+def test_who_grants_a_vote_waits_for_the_outcome() -> None:
+    """Its timeout begins anew; refusing, or granting a pre-vote, does not delay it."""
+    for kind, index, waits in (
+        (MessageType.VOTE, 0, True),
+        (MessageType.PRE_VOTE, 0, False),
+        (MessageType.VOTE, -1, False),
+    ):
+        storage = storage_with(1)
+        storage.hard_state = HardState(2, 0, 0)
+        peer = Peer(1, storage, election_tick=5)
+        for _ in range(4):
+            peer.node.tick()
+        peer.step(kind, 2, term=2, log_term=1, index=1 + index)
+        peer.node.tick()
+        assert (peer.role is Role.FOLLOWER) is waits
+
+
 def test_a_follower_of_a_leader_has_no_vote_to_give_in_its_term() -> None:
     """Though it voted for nobody, it knows who was elected."""
     peer = as_role(Role.FOLLOWER)

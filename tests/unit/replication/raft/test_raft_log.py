@@ -334,6 +334,14 @@ def test_only_the_very_entry_that_was_stored_is_dropped(
     assert unstable.in_progress == 7
 
 
+def test_what_is_stored_need_not_be_handed_out_any_more() -> None:
+    """Even if that was not known to have been done."""
+    unstable = tail(5, 1, 1, 1)
+    unstable.stable_to(1, 6)
+    assert (unstable.offset, unstable.in_progress) == (7, 7)
+    assert list(unstable.next_entries()) == entries(7, 1)
+
+
 @pytest.mark.parametrize(
     ("first", "terms", "offset", "in_progress", "all_terms"),
     [

@@ -1,5 +1,7 @@
 """RawNode: what goes in, what comes out, and in which order it may leave."""
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,6 +48,17 @@ def test_responses_are_not_taken_from_strangers(kind: MessageType) -> None:
     with pytest.raises(UnknownPeerError):
         node.step(Message(kind, 1, 9, 1))
     node.step(Message(MessageType.VOTE, 1, 9, 1))
+
+
+@pytest.mark.parametrize("kind", sorted(set(MessageType) - LOCAL_TYPES - RESPONSE_TYPES))
+def test_a_message_that_says_nothing_breaks_nothing(kind: MessageType) -> None:
+    """Of every type that a peer may send, from nobody, about nothing."""
+    storage = storage_with(1, voters=(1,))
+    storage.hard_state = HardState(1, 0, 1)
+    peer = Peer(1, storage)
+    with suppress(ProposalDroppedError):
+        peer.step(kind)
+    assert peer.node.committed >= 1
 
 
 def test_a_fresh_node_has_nothing_to_do() -> None:
