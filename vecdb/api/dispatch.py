@@ -103,6 +103,13 @@ class Dispatcher:
                 return self._authenticator.authenticate(str(value))
         return self._authenticator.authenticate(None)
 
+    def _call(self, context: Context) -> Call:
+        """The call, if its caller may be told apart and still waits."""
+        call = Call(context, self._principal(context))
+        if call.seconds_left() == 0:
+            raise RequestError("DEADLINE_EXCEEDED", "OVERLOADED", "the deadline had passed on arrival")
+        return call
+
     def _unary(self, answer: Handler, meter: RpcMeter) -> Callable[[Any, Context], Awaitable[Any]]:
         async def serve(request: Any, context: Context) -> Any:
             begun = time.perf_counter()
@@ -112,7 +119,7 @@ class Dispatcher:
             try:
                 self._gate.enter()
                 entered = True
-                return await answer(request, Call(context, self._principal(context)))
+                return await answer(request, self._call(context))
             except asyncio.CancelledError:
                 code = "CANCELLED"
                 raise
@@ -136,7 +143,7 @@ class Dispatcher:
             try:
                 self._gate.enter()
                 entered = True
-                async for reply in answer(request, Call(context, self._principal(context))):
+                async for reply in answer(request, self._call(context)):
                     yield reply
             except (asyncio.CancelledError, GeneratorExit):
                 code = "CANCELLED"

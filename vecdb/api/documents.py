@@ -171,7 +171,7 @@ class DocumentsService:
         """Documents in id order."""
         call.principal.require(Role.READ, request.collection)
         record = self._db.collection(request.collection)
-        limit = request.limit or _DEFAULT_PAGE
+        limit = request.limit or min(_DEFAULT_PAGE, self._limits.max_batch)
         checks.between(limit, 1, self._limits.max_batch, "limit", "max_batch")
         after = cursor(request.cursor)
         where = filters.parse(request.filter, self._limits) if request.HasField("filter") else None

@@ -58,6 +58,7 @@ def _node(message: filter_pb2.Filter, left: int, where: str) -> Filter:
                 for name in ("gt", "gte", "lt", "lte")
                 if body.HasField(name)
             }
+            _refuse_mixture(body, bounds, at)
             return filters.Range(_field(body.field, at), **bounds)
         case "exists":
             return filters.Exists(_field(body, at))
@@ -73,6 +74,13 @@ def _node(message: filter_pb2.Filter, left: int, where: str) -> Filter:
             )
         case _:
             raise checks.not_served(at, "conditions on words")
+
+
+def _refuse_mixture(body: filter_pb2.Range, bounds: Iterable[str], at: str) -> None:
+    """Bounds of two kinds would match nothing, which is never what was meant."""
+    kinds = {getattr(body, name).WhichOneof("kind").replace("int", "float") for name in bounds}
+    if len(kinds) > 1:
+        raise checks.invalid(at, "must have bounds of one kind: numbers, strings or datetimes", "BAD_FILTER")
 
 
 def _list(body: filter_pb2.FilterList, left: int, at: str) -> tuple[Filter, ...]:

@@ -145,7 +145,7 @@ class KnowledgeService:
         """The sources of a collection."""
         call.principal.require(Role.READ, request.collection)
         record = self._db.collection(request.collection)
-        limit = request.limit or 1_000
+        limit = request.limit or min(1_000, self._limits.max_batch)
         checks.between(limit, 1, self._limits.max_batch, "limit", "max_batch")
         after = cursor(request.cursor)
         await self._fresh(record, request)

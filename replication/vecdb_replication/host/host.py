@@ -101,6 +101,10 @@ class Host:
         held.removed = True
         del self._groups[group]
         await self._settled(held)
+        await self.bury(group)
+
+    async def bury(self, group: int) -> None:
+        """Log that a group that is not open here never will be, so that its log goes."""
         await asyncio.wrap_future(self._writer.submit([GroupUpdate(group, tombstone=Tombstone(1))]))
 
     async def _settled(self, held: Group) -> None:

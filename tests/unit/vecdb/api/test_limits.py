@@ -1,0 +1,106 @@
+"""What a node takes of one request, and of all of them together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import pytest
+from vecdb_proto.v1 import (
+    documents_pb2,
+    models_pb2,
+)
+
+from tests.support.inprocess import InProcessNode, refusal
+from tests.unit.vecdb.api.bad_input import GOOD, UNIMPLEMENTED, config, search, state_of, upsert, year
+
+
+def test_an_oversized_message_is_refused(node: InProcessNode) -> None:
+    """A message beyond max_message_bytes is answered RESOURCE_EXHAUSTED, and the size is told."""
+    before = state_of(node)
+    refused = refusal(lambda: node.documents.Upsert(upsert(vectors=bytes(300 << 10))))
+    assert refused.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert str(256 << 10) in refused.message
+    assert state_of(node) == before
+
+
+def test_bytes_that_are_no_message_are_refused(node: InProcessNode) -> None:
+    """A request that is no protobuf fails, and the node goes on."""
+    call = node.channel.unary_unary("/vecdb.v1.Documents/Upsert")
+    with pytest.raises(grpc.RpcError):
+        call(b"\xff\xff\xff\xff")
+    assert node.documents.Count(documents_pb2.CountRequest(collection="vecs")).count == 2
+
+
+def test_an_unknown_method_is_unimplemented(node: InProcessNode) -> None:
+    """A method that is not in the contract is UNIMPLEMENTED."""
+    for path in ("/vecdb.v1.Documents/Nope", "/vecdb.v9.Documents/Upsert"):
+        refused = refusal(lambda path=path: node.channel.unary_unary(path)(b""))  # type: ignore[misc]
+        assert refused.code is UNIMPLEMENTED
+
+
+@pytest.mark.parametrize("name", ["search.Search", "documents.Upsert"])
+def test_a_deadline_already_past_does_nothing(node: InProcessNode, name: str) -> None:
+    """A call whose time is over ends with DEADLINE_EXCEEDED, and a write has not been done."""
+    before = state_of(node)
+    request = search() if name == "search.Search" else upsert()
+    with pytest.raises(grpc.RpcError) as caught:
+        getattr(getattr(node, name.split(".")[0]), name.split(".")[1])(request, timeout=0)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert state_of(node) == before
+
+
+def test_k_of_zero_stands_for_ten(node: InProcessNode) -> None:
+    """0 is what proto3 sends for a k that was left out: it means 10, and with two documents gives both."""
+    assert len(node.search.Search(search(k=0)).hits) == 2
+
+
+def test_the_client_refuses_k_of_zero(node: InProcessNode) -> None:
+    """In Python a k of 0 is a mistake, not a default."""
+    with node.client() as db, pytest.raises(ValueError, match="k"):
+        db.search("vecs", vector=GOOD, k=0)
+
+
+def test_a_filter_that_matches_too_much_is_refused(tmp_path: Any) -> None:
+    """A write by filter settles at most max_batch documents; beyond, nothing is written."""
+    limits = {"min_free_disk_bytes": 0, "max_batch": 3}
+    with InProcessNode(tmp_path, limits=limits) as node, node.client() as db:
+        db.create_collection("c", dim=2)
+        for each in "abcd":
+            db.upsert("c", ids=[each], vectors=[[1, 0]], payloads=[{"year": 1}])
+        before = node.fingerprint("c")
+        request = documents_pb2.DeleteRequest(collection="c", filter=year(1))
+        refused = refusal(lambda: node.documents.Delete(request))
+        assert refused.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert refused.reason == "LIMIT_EXCEEDED"
+        assert refused.fields == ["filter"]
+        assert "max_batch" in refused.message
+        assert node.fingerprint("c") == before
+
+
+def test_collections_are_limited(tmp_path: Any) -> None:
+    """One collection more than max_collections is RESOURCE_EXHAUSTED; the others go on."""
+    limits = {"min_free_disk_bytes": 0, "max_collections": 1}
+    with InProcessNode(tmp_path, limits=limits) as node:
+        node.collections.Create(config(name="one"))
+        refused = refusal(lambda: node.collections.Create(config(name="two")))
+        assert (refused.code, refused.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED")
+        assert "max_collections" in refused.message
+        refused = refusal(lambda: node.collections.Create(config(name="one")))
+        assert refused.code is grpc.StatusCode.ALREADY_EXISTS
+        assert [name for name, _ in state_of(node)[0]] == ["one"]
+
+
+def test_concurrent_requests_are_limited(tmp_path: Any) -> None:
+    """A request beyond max_concurrent_requests is RESOURCE_EXHAUSTED with a hint when to come again."""
+    limits = {"min_free_disk_bytes": 0, "max_concurrent_requests": 1}
+    with InProcessNode(tmp_path, limits=limits) as node:
+        node.run(node.node._gate.enter)
+        refused = refusal(lambda: node.models.List(models_pb2.ListModelsRequest()))
+        assert (refused.code, refused.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
+        assert refused.retry_after is not None
+        assert "max_concurrent_requests" in refused.message
+        stream = refusal(lambda: list(node.search.SearchStream(iter([]))))
+        assert stream.reason == "OVERLOADED"
+        node.run(node.node._gate.leave)
+        assert node.models.List(models_pb2.ListModelsRequest()).models
