@@ -52,7 +52,7 @@ class Raft:
         self.is_learner = False
         self.lead_transferee = NO_NODE
         self.pending_conf_index = 0
-        """No change of membership may be proposed before this index is applied."""
+        """As a leader: no change of membership may be proposed before this index is applied."""
         self.first_own_index = 0
         """As a leader, where the entries of its own term begin."""
         self.uncommitted_size = 0
@@ -153,7 +153,6 @@ class Raft:
         self.randomized_election_timeout = self.config.draw_timeout(self.config.election_tick)
         self.tracker.votes = {}
         self.tracker.reset_progress(self.id, self.log.last_index())
-        self.pending_conf_index = 0
         self.uncommitted_size = 0
         self.reads = ReadQueue()
 

@@ -402,6 +402,19 @@ def test_a_leader_without_a_quorum_steps_down() -> None:
         assert peer.role is role
 
 
+def test_a_leader_whose_own_disk_stalls_is_not_deposed_for_that() -> None:
+    """It counts as active itself, though it has not acknowledged anything yet."""
+    node = RawNode(make_config(1, async_storage_writes=True, check_quorum=True, election_tick=3))
+    node.campaign()
+    for response in node.ready().messages[-1].responses:
+        node.step(response)
+    node.step(Message(MessageType.VOTE_RESP, 1, 2, 1))
+    node.step(Message(MessageType.HEARTBEAT_RESP, 1, 2, 1))
+    for _ in range(3):
+        node.tick()
+    assert node.role is Role.LEADER
+
+
 def test_votes_are_turned_away_while_the_leader_is_heard_of() -> None:
     """Without even taking on the term; not after an election timeout, nor if the leader wants it."""
     for kind in (MessageType.VOTE, MessageType.PRE_VOTE):
@@ -464,6 +477,7 @@ def test_a_transfer_that_cannot_succeed_is_given_up() -> None:
     """After an election timeout the leader goes on; another target replaces the first; one's own ends it."""
     network = elected(election_tick=4)
     network.isolate(3)
+    network.tick(1, 2)
     network[1].node.transfer_leader(3)
     network.tick(1, 3)
     assert network[1].node.status().lead_transferee == 3

@@ -180,6 +180,20 @@ def test_a_joint_state_is_left_by_itself_once_it_is_applied() -> None:
         assert (members(peer).voters_outgoing == ()) is leaves
 
 
+def test_a_joint_state_is_left_once() -> None:
+    """Entries that are applied while it is being left do not make the leader propose it again."""
+    leader = elected(2)[1]
+    leader.node.propose_conf_change(change("l3 l4"))
+    leader.node.propose(b"between")
+    leader.pump()
+    leader.step(MessageType.APP_RESP, 2, term=1, index=2)
+    assert (members(leader).voters_outgoing, leader.node.status().last_index) == ((1, 2), 4)
+    leader.step(MessageType.APP_RESP, 2, term=1, index=3)
+    assert (leader.data, leader.node.status().last_index) == ([b"between"], 4)
+    leader.step(MessageType.APP_RESP, 2, term=1, index=4)
+    assert members(leader) == ConfState((1, 2), learners=(3, 4))
+
+
 def test_a_joint_state_is_not_left_while_leadership_is_transferred() -> None:
     """The proposal is dropped; the next applied entry tries again."""
     network = elected(2)

@@ -186,9 +186,11 @@ def test_reads_that_wait_are_forgotten_with_the_leadership() -> None:
     peer.step(MessageType.VOTE_RESP, 2, term=3)
     peer.step(MessageType.APP_RESP, 2, term=3, index=2)
     peer.node.read_index(b"new")
-    peer.pump()
+    (fresh, _) = beats(peer.pump())
     assert peer.step(MessageType.HEARTBEAT_RESP, 2, term=1, context=beat.context) == []
     assert peer.reads == []
+    peer.step(MessageType.HEARTBEAT_RESP, 2, term=3, context=fresh.context)
+    assert peer.reads == [ReadState(2, b"new")]
 
 
 def test_reads_by_lease_ask_nobody() -> None:

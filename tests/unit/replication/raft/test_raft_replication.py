@@ -246,6 +246,21 @@ def test_a_proposal_of_any_size_is_taken_while_nothing_is_uncommitted() -> None:
         peer.node.propose(b"x")
 
 
+def test_what_is_uncommitted_is_counted_anew_in_each_term() -> None:
+    """What an earlier leader appended, be it this very node, is not counted."""
+    peer = leader(max_uncommitted_entries_size=20)
+    peer.node.propose(b"x" * 15)
+    peer.pump()
+    peer.step(MessageType.HEARTBEAT, 3, term=2)
+    peer.node.campaign()
+    peer.pump()
+    peer.step(MessageType.VOTE_RESP, 2, term=3)
+    peer.node.propose(b"x" * 10)
+    peer.node.propose(b"x" * 10)
+    with pytest.raises(ProposalDroppedError):
+        peer.node.propose(b"x")
+
+
 def test_no_bound_is_no_bound() -> None:
     """Zero means none."""
     peer = leader(max_uncommitted_entries_size=0)
@@ -471,7 +486,7 @@ def test_a_snapshot_is_acknowledged_like_entries() -> None:
     """Then replication goes on behind it; an acknowledgement below the log does not do."""
     peer = compacted()
     peer.step(APP_RESP, 3, term=12, index=11, reject=True, reject_hint=5)
-    ack(peer, 3, 9)
+    assert ack(peer, 3, 9) == []
     assert peer.node.status().progress[3].state is ProgressState.SNAPSHOT
     (sent,) = ack(peer, 3, 11)
     assert (sent.type, sent.index, len(sent.entries)) == (APP, 11, 1)
