@@ -172,12 +172,14 @@ class Build:
     def _finish_graph(self) -> EfTable | None:
         """Calibrate with what was held out, insert it, and say how to search; None for no graph."""
         held, self._held = self._held, []
-        sample = [piece.vectors for piece in held]
-        wanted = self._graph is not None and len(self) + sum(map(len, held)) >= self._core.options.flat_rows
+        count = sum(map(len, held))
+        wanted = self._graph is not None and len(self) + count >= self._core.options.flat_rows
         efs = None
-        if wanted and sum(map(len, sample)) >= FEW:
+        if wanted and count >= FEW:
             assert self._graph is not None, "wanted says so"
-            efs = calibrate(self._graph, self._graph.storage, np.concatenate(sample), None)
+            # Every so many-th, for there may be more than a sample, in the order in which they came.
+            queries = np.concatenate([piece.vectors for piece in held])[:: -(-count // SAMPLE)]
+            efs = calibrate(self._graph, self._graph.storage, np.ascontiguousarray(queries), None)
         for piece in held:
             self._insert(piece)
         return efs if efs is not None or not wanted else self._calibrate_inside()

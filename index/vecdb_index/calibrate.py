@@ -18,12 +18,16 @@ from vecdb_index.knn import F32, I64, Index, faiss, search
 
 CALIBRATED_K: Final = 10
 RECALLS: Final = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
-EFS: Final = (10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384, 512, 768, 1024)
-SAMPLE: Final = 256
+EFS: Final = (10, 12, 16, 20, 24, 32, 40, 48, 56, 64, 80, 96, 128, 160, 192, 256, 384, 512, 768, 1024)
+SAMPLE: Final = 1024
 FEW: Final = 64
+# From this width on a quarter of the sample must do: most of the time goes there, and misses are few.
+WIDE: Final = 128
 
-# The share of the allowed misses that the sample may show. Below 1: tomorrow's queries are not today's rows.
-HELD_OUT_MARGIN: Final = 0.7
+# The share of the allowed misses that the sample may show. Rows that were held out are as hard to find as any
+# query from outside (on Fashion-MNIST they see 0.991 at efSearch 64 where true queries see 0.994); rows
+# inside the graph are easier.
+HELD_OUT_MARGIN: Final = 1.0
 INSIDE_MARGIN: Final = 0.3
 
 
@@ -62,10 +66,13 @@ def calibrate(graph: Index, flat: Index, queries: F32, own_rows: I64 | None) -> 
     wanted = list(RECALLS)
     seen = 0.0
     for ef in EFS:
+        if ef == WIDE and len(queries) >= 4 * FEW:
+            queries, truth = queries[::4].copy(), (truth[0][::4], truth[1][::4])
+            own_rows = None if own_rows is None else own_rows[::4]
         params = faiss.SearchParametersHNSW(efSearch=ef)
         seen = _recall(truth, _neighbours(graph, queries, own_rows, k, params), flat.metric_type)
-        # Two standard errors for the luck of the draw: there are few queries, so few misses, at high recalls.
-        missed = 1.0 - seen + 2.0 * math.sqrt(seen * (1.0 - seen) / (len(queries) * k))
+        # A standard error for the luck of the draw: there are few queries, so few misses, at high recalls.
+        missed = 1.0 - seen + math.sqrt(seen * (1.0 - seen) / (len(queries) * k))
         while wanted and missed <= (1.0 - wanted[0]) * margin:
             levels.append((wanted.pop(0), ef, seen))
         if not wanted:

@@ -124,7 +124,7 @@ class ShardOptions:
     base_ratio: float = 0.25
     threads: int | None = None
     synchronous: Literal["normal", "full"] = "normal"
-    checkpoint_bytes: int = 32 << 20
+    checkpoint_bytes: int = 64 << 20
     cache_bytes: int = 8 << 20
     scrub: bool = True
     files: FileSystem = field(default_factory=LocalFileSystem)

@@ -110,7 +110,7 @@ def test_a_graph_is_extended_from_its_file(
 
 
 def test_a_sample_stays_held_out_during_a_load(tmp_path: Path) -> None:
-    """However much is taken in, no more than twice the sample waits outside the graph, and nothing is lost."""
+    """However much is taken in, at most twice the sample waits outside the graph, and nothing is lost."""
     options = ShardOptions(seal_rows=4096, rest_rows=32, rest_seconds=0.05, flat_rows=100)
     base = np.random.default_rng(0).standard_normal((16_500, 2)).astype(np.float32)
     held: list[int] = []
