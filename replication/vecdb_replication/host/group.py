@@ -26,6 +26,15 @@ class Proposal:
 
 
 @dataclass(slots=True, eq=False)
+class Reader:
+    """Someone who waits until the entry at `index` is applied."""
+
+    index: int
+    done: Callable[[], None]
+    failed: Callable[[GroupError], None]
+
+
+@dataclass(slots=True, eq=False)
 class Group:
     """A replica. Log positions belong to the event loop; the queue to whoever holds the lock."""
 
@@ -39,7 +48,7 @@ class Group:
     refused: str = ""
     """Why the log refused an entry. Those behind it fail as well; then writing may go on."""
     failure: GroupError | None = None
-    """Why nothing is applied any more."""
+    """Why nothing is applied any more. An entry behind one that was not applied must not be either."""
     blocked: str = ""
     """Why nothing can be applied for now."""
     committed: int = 0
@@ -50,7 +59,7 @@ class Group:
     queue: deque[Proposal] = field(default_factory=deque)
     draining: bool = False
     removed: bool = False
-    readers: list[tuple[int, Callable[[], None], Callable[[GroupError], None]]] = field(default_factory=list)
+    readers: list[Reader] = field(default_factory=list)
 
     def enqueue(self, proposal: Proposal) -> bool:
         """Take a durable entry; True where a worker has to be started."""
@@ -70,7 +79,9 @@ class Group:
                 self._block(batch, str(full))
                 return False
             except BaseException as error:
-                self._stop(batch, error)
+                failure = GroupStopped(f"group {self.id} stopped applying: {error}")
+                failure.__cause__ = error
+                self.end(failure, batch)
                 return True
             self.blocked = ""
             self.applied = batch[-1].index
@@ -80,15 +91,23 @@ class Group:
         return True
 
     def _take(self) -> Sequence[Proposal]:
+        """The next entries to apply; none where there are none, or none may be applied any more."""
+        batch: list[Proposal] = []
+        size = 0
         with self.lock:
-            batch: list[Proposal] = []
-            size = 0
-            while self.queue and (not batch or size + len(self.queue[0].data) <= _MAX_APPLY_BYTES):
-                batch.append(self.queue.popleft())
-                size += len(batch[-1].data)
-            if not batch:
-                self.draining = False
-            return batch
+            if (failure := self.failure) is None:
+                while self.queue and (not batch or size + len(self.queue[0].data) <= _MAX_APPLY_BYTES):
+                    batch.append(self.queue.popleft())
+                    size += len(batch[-1].data)
+            if batch:
+                return batch
+            self.draining = False
+            left = list(self.queue)
+            self.queue.clear()
+        for each in left:
+            assert failure is not None, "entries are left only where none may be applied"
+            each.reject(failure)
+        return ()
 
     def _block(self, batch: Sequence[Proposal], why: str) -> None:
         """Put the entries back: they are in the log and have to be applied. Those who wait are told now."""
@@ -103,40 +122,44 @@ class Group:
         for each in waiting:
             each.reject(told)
 
-    def _stop(self, batch: Sequence[Proposal], error: BaseException) -> None:
-        failure = GroupStopped(f"group {self.id} stopped applying: {error}")
-        failure.__cause__ = error
+    def end(self, failure: GroupError, batch: Sequence[Proposal] = ()) -> None:
+        """Apply nothing from now on, and tell everyone who waits; from any thread."""
         with self.lock:
             self.failure = failure
             waiting = [*batch, *self.queue]
             self.queue.clear()
-            self.draining = False
+            if batch:
+                self.draining = False
             readers, self.readers = self.readers, []
         for each in waiting:
             each.reject(failure)
-        for _, _, reject in readers:
-            reject(failure)
+        for reader in readers:
+            reader.failed(failure)
 
-    def when_applied(
-        self, index: int, done: Callable[[], None], failed: Callable[[GroupError], None]
-    ) -> None:
-        """Call `done` once everything up to `index` is applied; from any thread, perhaps at once."""
+    def when_applied(self, reader: Reader) -> None:
+        """Call `done` of the reader once its index is applied; from any thread, perhaps at once."""
         with self.lock:
-            if self.failure is None and self.applied < index:
-                self.readers.append((index, done, failed))
+            if self.failure is None and self.applied < reader.index:
+                self.readers.append(reader)
                 return
-        if self.failure is not None:
-            failed(self.failure)
-        else:
-            done()
+        if self.applied >= reader.index:
+            reader.done()
+        elif self.failure is not None:
+            reader.failed(self.failure)
+
+    def forget(self, reader: Reader) -> None:
+        """A reader has stopped waiting. Without this, those who wait for what never comes would pile up."""
+        with self.lock:
+            if reader in self.readers:
+                self.readers.remove(reader)
 
     def _release_readers(self) -> None:
         applied = self.applied
         with self.lock:
-            ready = [reader for reader in self.readers if reader[0] <= applied]
-            self.readers = [reader for reader in self.readers if reader[0] > applied]
-        for _, done, _ in ready:
-            done()
+            ready = [reader for reader in self.readers if reader.index <= applied]
+            self.readers = [reader for reader in self.readers if reader.index > applied]
+        for reader in ready:
+            reader.done()
 
 
 def _ignore(_: object) -> None:

@@ -15,7 +15,7 @@ from vecdb_replication.host.errors import (
     HostClosed,
     UnknownGroup,
 )
-from vecdb_replication.host.group import Group, Proposal
+from vecdb_replication.host.group import Group, Proposal, Reader
 from vecdb_replication.host.machine import StateMachine
 from vecdb_replication.host.recovery import KIND_NORMAL, begin_term, replay
 from vecdb_replication.wal import (
@@ -29,9 +29,6 @@ from vecdb_replication.wal import (
     Tombstone,
     Wal,
 )
-
-# How long a group without room waits before it tries again.
-_RETRY_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +58,7 @@ class Host:
     `threads` apply entries; a group uses one at a time. `on_sync(seconds,
     batches, bytes)` is called after each sync of the log, `on_failure` when a
     sync failed: the process has to end then, for nothing is known of the disk.
+    A group that had no room to apply tries again after `retry_seconds`.
     """
 
     def __init__(
@@ -70,6 +68,7 @@ class Host:
         threads: int = 2,
         max_queued_bytes: int = 256 << 20,
         compact_bytes: int = 64 << 20,
+        retry_seconds: float = 1.0,
         on_sync: Callable[[float, int, int], None] | None = None,
         on_failure: Callable[[LogFailed], None] | None = None,
     ) -> None:
@@ -79,6 +78,7 @@ class Host:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="vecdb-apply")
         self._groups: dict[int, Group] = {}
         self._compact_bytes = compact_bytes
+        self._retry_seconds = retry_seconds
         self._closed = False
 
     # --- groups --------------------------------------------------------------
@@ -100,18 +100,25 @@ class Host:
         held = self._group(group)
         held.removed = True
         del self._groups[group]
-        await self._settled(held)
+        await self._settled(held, UnknownGroup(f"group {group} was removed"))
         await self.bury(group)
 
     async def bury(self, group: int) -> None:
         """Log that a group that is not open here never will be, so that its log goes."""
         await asyncio.wrap_future(self._writer.submit([GroupUpdate(group, tombstone=Tombstone(1))]))
 
-    async def _settled(self, held: Group) -> None:
+    async def _settled(self, held: Group, otherwise: GroupError) -> None:
+        """Wait until nothing of a group is under way; who waits for room is told `otherwise`."""
         # Durable entries may still be on their way to the loop; each passes through it, so a turn of the
         # loop at a time is waited for.
-        while held.in_flight or held.draining:  # noqa: ASYNC110 - the workers are threads
+        while held.in_flight or held.draining:
+            if held.blocked and held.failure is None:
+                held.end(otherwise)
             await asyncio.sleep(0.001)
+
+    def has_known(self, group: int) -> bool:
+        """Whether a replica of the group is here or ever was."""
+        return group in self._groups or self._wal.state(group).tombstone is not None
 
     def groups(self) -> list[int]:
         """The open groups."""
@@ -190,9 +197,9 @@ class Host:
                 self._start(held)
             self._loop.call_soon_threadsafe(self._landed, held, "")
             return
-        why = str(error)
+        # In this order, so that whoever is told finds the group ready for another try.
+        self._loop.call_soon_threadsafe(self._landed, held, str(error))
         proposal.reject(_refusal(error))
-        self._loop.call_soon_threadsafe(self._landed, held, why)
 
     def _landed(self, held: Group, refused: str) -> None:
         """One entry less in flight. After a refusal the log has a gap: indexes begin again behind it."""
@@ -211,7 +218,7 @@ class Host:
 
     def _drain(self, held: Group) -> None:
         if not held.drain():
-            self._loop.call_soon_threadsafe(self._loop.call_later, _RETRY_SECONDS, self._start, held)
+            self._loop.call_soon_threadsafe(self._loop.call_later, self._retry_seconds, self._start, held)
 
     # --- reading -------------------------------------------------------------
 
@@ -238,8 +245,12 @@ class Host:
         def failed(error: GroupError) -> None:
             self._loop.call_soon_threadsafe(_reject, answer, error)
 
-        held.when_applied(index, done, failed)
-        await answer
+        reader = Reader(index, done, failed)
+        held.when_applied(reader)
+        try:
+            await answer
+        finally:
+            held.forget(reader)
 
     # --- upkeep --------------------------------------------------------------
 
@@ -256,7 +267,13 @@ class Host:
             state = self._wal.state(held.id)
             if held.removed or (state.log_bytes < self._compact_bytes and held.id not in pinned):
                 continue
-            held.machine.checkpoint()
+            try:
+                held.machine.checkpoint()
+            except Exception:
+                if held.removed:
+                    # Its state was closed under the checkpoint; its log goes by its tombstone.
+                    continue
+                raise
             index = min(held.machine.durable_index, state.last_index)
             if index >= state.first_index:
                 self._wal.compact(held.id, index, conf=b"")
@@ -265,9 +282,9 @@ class Host:
     async def close(self) -> None:
         """Refuse new proposals, finish those under way, and stop. The log stays open: its owner closes it."""
         self._closed = True
-        for held in self._groups.values():
-            if held.failure is None and not held.blocked:
-                await self._settled(held)
+        for held in list(self._groups.values()):
+            told = "the node is shutting down without room for what is in the log: the next start applies it"
+            await self._settled(held, GroupBlocked(told, durable=True))
         await self._loop.run_in_executor(None, self._writer.close)
         self._pool.shutdown(wait=True)
 
