@@ -37,6 +37,9 @@ from vecdb_index.store import FILE, Store, put
 
 LOCK_FILE: Final = "LOCK"
 
+MAX_BLOCKS: Final = 16  # full growing blocks that may wait to be sealed before writers do
+PATIENCE: Final = 5.0  # seconds that a writer then waits
+
 _NO_DOCNOS: Final[I64] = np.empty(0, dtype=np.int64)
 
 
@@ -177,6 +180,7 @@ class Core:
 
     def apply(self, entries: Sequence[tuple[int, bytes]]) -> list[ApplyResult]:
         """See ``Shard.apply``."""
+        self._wait_for_room()
         with self.lock:
             self.check()
             view = self.view
@@ -201,6 +205,17 @@ class Core:
                 raise
             self._publish(effects)
             return results
+
+    def _wait_for_room(self) -> None:
+        """Let the builder catch up where it is far behind: what is not sealed yet is held in memory.
+
+        Not for ever, and not when it fails: a shard that cannot seal can still be written to.
+        """
+        if len(self.blocks) > MAX_BLOCKS:
+            with self.changed:
+                self.changed.wait_for(
+                    lambda: len(self.blocks) <= MAX_BLOCKS or self.closed or self.error is not None, PATIENCE
+                )
 
     def _vectors(self, docnos: I64) -> F32:
         vectors, here = vectors_of(self.view, docnos)

@@ -197,13 +197,21 @@ class View:
 
 def candidate_rows(part: Part, bitmap: BitMap) -> I64:
     """The living rows of a part whose docno is in the bitmap, ascending."""
-    docnos = part.rows.docnos
-    if not len(docnos):
+    held = part.rows
+    keys = held.docnos if held.sorted_docnos is None else held.sorted_docnos
+    wanted = docnos_of(bitmap)
+    if len(keys):
+        wanted = wanted[np.searchsorted(wanted, keys[0]) : np.searchsorted(wanted, keys[-1], side="right")]
+    if not len(keys) or not len(wanted):
         return np.empty(0, dtype=np.int64)
-    wanted = docnos_of(bitmap).astype(np.int64)
-    if len(wanted) * 8 < len(docnos):
-        rows, here = part.rows.find(wanted)
-        rows = np.sort(rows[here])
+    at: I64 = wanted.astype(np.int64)
+    if keys[-1] - keys[0] + 1 == len(keys):  # no gap: a docno says where it is
+        at -= keys[0]
+    elif len(at) * 8 < len(keys):
+        at = np.searchsorted(keys, at[held.find(at)[1]])
     else:
-        rows = np.flatnonzero(np.isin(docnos, wanted, assume_unique=True, kind="table"))
+        at = np.flatnonzero(np.isin(keys, at, assume_unique=True, kind="table"))
+    flags = np.zeros(len(keys), dtype=bool)
+    flags[at if held.order is None else held.order[at]] = True
+    rows = np.flatnonzero(flags)
     return rows if part.alive is None else rows[part.is_alive(rows)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from shards import ids_of
-from vecdb_index import Schema, Shard, ShardDamaged, ShardOptions
+from vecdb_index import Schema, Shard, ShardDamaged, ShardOptions, core
 from vecdb_index.build import Build
-from vecdb_index.builder import choose
+from vecdb_index.builder import Builder, choose
 from vecdb_index.calibrate import SAMPLE
 from vecdb_index.growing import Block
 from vecdb_index.parts import Part, Rows
@@ -132,6 +133,33 @@ def test_a_sample_stays_held_out_during_a_load(tmp_path: Path) -> None:
             assert sum(segment.rows for segment in shard.stats().segments) == len(base)
             found = shard.search(base[::50], 1, ef=64)
             assert float((found.scores == 0).mean()) > 0.99
+
+
+def test_writers_wait_for_a_builder_far_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With too many blocks unsealed a write waits until one is sealed, but not for ever."""
+    monkeypatch.setattr(core, "MAX_BLOCKS", 2)
+    monkeypatch.setattr(core, "PATIENCE", 60.0)
+    options = ShardOptions(seal_rows=10, rest_rows=10**9, rest_seconds=3600.0)
+    vectors = np.ones((10, 2), np.float32)
+    with Shard.create(tmp_path / "shard", Schema(2, "l2"), options) as shard:
+        held = shard._core.lock
+        shard._builder.stop()
+        for batch in range(4):
+            if batch == 3:
+                assert len(shard._core.blocks) == 3
+                # Only a new builder makes room for the fourth.
+                late = Builder(shard._core)
+                timer = threading.Timer(0.05, late.start)
+                timer.start()
+            shard.upsert([f"{batch}-{at}" for at in range(10)], vectors)
+        assert timer.finished.is_set()
+        assert shard.count() == 40
+        monkeypatch.setattr(core, "PATIENCE", 0.0)
+        with held:  # the builder cannot publish: writes go on all the same
+            for batch in range(4, 9):
+                shard.upsert([f"{batch}-{at}" for at in range(10)], vectors)
+            assert len(shard._core.blocks) > 3
+        late.stop()
 
 
 def test_everything_deleted(tmp_path: Path) -> None:
