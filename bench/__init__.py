@@ -1,0 +1,1 @@
+"""Measurements: run from the repository root, e.g. `python -m bench.serve`."""

@@ -29,7 +29,7 @@ class Dataset:
 
 
 def load(name: str, *, n: int = 60_000, dim: int = 784, queries: int = 2_000, k: int = 10) -> Dataset:
-    """"fashion-mnist" (Debian's package dataset-fashion-mnist) or "clustered" (synthetic, any n and dim)."""
+    """ "fashion-mnist" (Debian's package dataset-fashion-mnist) or "clustered" (synthetic, any n and dim)."""
     if name == "fashion-mnist":
         base = _idx_images(FASHION_MNIST / "train-images-idx3-ubyte.gz")[:n]
         asked = _idx_images(FASHION_MNIST / "t10k-images-idx3-ubyte.gz")[:queries]

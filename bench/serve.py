@@ -1,6 +1,6 @@
 """Load and search through a real node over gRPC, beside FAISS in process, in one run.
 
-    python bench/serve.py --data fashion-mnist --out results.json
+    python -m bench.serve --data fashion-mnist --out results.json
 
 Measures: the rate of acknowledged (fsynced) writes, the time until everything
 is indexed, recall@10, unary searches a second of closed-loop clients in
@@ -31,14 +31,16 @@ from typing import Any
 import faiss
 import numpy as np
 import psutil
+from vecdb_client import Client
 
 from bench.datasets import Dataset, load, recall
-from vecdb_client import Client
 
 
 def main() -> None:
     """Run it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", default="clustered", help="fashion-mnist or clustered")
     parser.add_argument("--n", type=int, default=60_000)
     parser.add_argument("--dim", type=int, default=784, help="of clustered data")
@@ -47,7 +49,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=500, help="documents a write")
     parser.add_argument("--target-recall", type=float, default=0.99)
-    parser.add_argument("--dir", type=Path, help="where the node keeps its data (default: a temporary folder)")
+    parser.add_argument(
+        "--dir", type=Path, help="where the node keeps its data (default: a temporary folder)"
+    )
     parser.add_argument("--out", type=Path, help="write the results here as JSON")
     args = parser.parse_args()
     data = load(args.data, n=args.n, dim=args.dim)
@@ -80,7 +84,16 @@ class NodeProcess:
         """Start it; returns the seconds until it answers."""
         begun = time.perf_counter()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "vecdb", "serve", "--data-dir", str(self.data_dir), "--listen", self.address]
+            [
+                sys.executable,
+                "-m",
+                "vecdb",
+                "serve",
+                "--data-dir",
+                str(self.data_dir),
+                "--listen",
+                self.address,
+            ]
             + ["--http-listen", f"127.0.0.1:{_free_port()}", "--log-level", "warning"],
         )
         with Client(self.address) as db:
