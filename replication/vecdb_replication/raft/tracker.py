@@ -106,7 +106,7 @@ class ProgressTracker:
 
     def quorum_active(self) -> bool:
         """Whether a quorum has been heard of lately."""
-        active = {peer: progress.recent_active for peer, progress in self if not progress.is_learner}
+        active = {peer: progress.recent_active for peer, progress in self}
         return joint_vote(self.config.voters, self.config.outgoing, active) is VoteResult.WON
 
     def record_vote(self, voter: int, granted: bool) -> VoteResult:

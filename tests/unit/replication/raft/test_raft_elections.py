@@ -252,9 +252,11 @@ def test_only_the_first_vote_of_each_voter_counts() -> None:
     peer = Peer(1, storage_with(voters=range(1, 6)))
     peer.node.campaign()
     peer.pump()
-    for granted in (True, True, False):
-        peer.step(MessageType.VOTE_RESP, 2, term=1, reject=not granted)
+    for voter, granted in ((2, False), (2, True), (3, True), (3, True)):
+        peer.step(MessageType.VOTE_RESP, voter, term=1, reject=not granted)
     assert peer.role is Role.CANDIDATE
+    peer.step(MessageType.VOTE_RESP, 4, term=1)
+    assert peer.role is Role.LEADER
 
 
 def test_a_leader_does_not_campaign() -> None:

@@ -101,6 +101,11 @@ def test_only_term_vote_and_entries_must_be_synced() -> None:
         peer.node.step(m)
         synced.append(peer.once().must_sync)
     assert synced == [True, True, False]
+    storage = storage_with()
+    storage.hard_state = HardState(1, 0, 0)
+    voter = Peer(1, storage)
+    voter.node.step(Message(MessageType.VOTE, 1, 2, 1))
+    assert voter.once().must_sync
 
 
 def test_committed_entries_are_cut_to_their_limit() -> None:
@@ -162,6 +167,17 @@ def test_storage_messages_take_the_place_of_advance() -> None:
     node.step(apply.responses[0])
     assert node.applied == 1
     assert not node.has_ready()
+
+
+def test_an_acknowledgement_waits_for_what_is_being_written() -> None:
+    """Though there is nothing new to write with it: it goes by the thread, behind all that is."""
+    node = RawNode(make_config(1, async_storage_writes=True))
+    for _ in range(2):
+        node.step(Message(MessageType.APP, 1, 2, 1))
+        (append,) = node.ready().messages
+        assert append.type is MessageType.STORAGE_APPEND
+        assert [m.type for m in append.responses] == [MessageType.APP_RESP]
+    assert (append.term, append.entries) == (0, ())
 
 
 def test_an_answer_about_storage_that_says_nothing_changes_nothing() -> None:

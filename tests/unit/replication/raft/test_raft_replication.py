@@ -127,7 +127,7 @@ def test_an_append_before_the_commit_index_is_answered_with_it() -> None:
     storage = storage_with(1, 1, 1)
     storage.hard_state = HardState(1, 0, 2)
     peer = Peer(1, storage)
-    (answer,) = peer.step(APP, 2, term=1, log_term=1, index=1, entries=(Entry(1, 2),))
+    (answer,) = peer.step(APP, 2, term=1, log_term=1, index=1)
     assert (answer.index, answer.reject) == (2, False)
 
 
@@ -358,6 +358,21 @@ def test_the_commit_index_follows_at_once() -> None:
     network.seen.clear()
     network.tick(1)
     assert network[3].data == [b"x"]
+
+
+@pytest.mark.parametrize("beaten", [False, True])
+def test_a_commit_index_that_was_sent_is_not_sent_again(beaten: bool) -> None:
+    """Unless a heartbeat came after it, which may have carried a lower one past it."""
+    peer = leader()
+    for follower in (2, 3):
+        ack(peer, follower, 1)
+    peer.node.propose(b"x")
+    peer.pump()
+    ack(peer, 2, 2)
+    if beaten:
+        peer.node.tick()
+        peer.pump()
+    assert [m.commit for m in ack(peer, 3, 2)] == [2] * beaten
 
 
 def test_a_heartbeat_commits_no_further_than_what_is_known_to_match() -> None:
