@@ -118,6 +118,11 @@ def test_bytes_are_characters(driver: Driver) -> None:
     assert driver.handle()["read_states"] == [{"index": 3, "context": every}]
 
 
+def answer_to_none() -> Json:
+    """A message that nobody waits for."""
+    return {"type": "MsgAppResp", "from": "append_thread", "to": "apply_thread", "responses": []}
+
+
 def test_messages_go_in_as_they_came_out(driver: Driver) -> None:
     """Between two nodes, with zero fields left out or spelled out."""
     for node in (1, 2):
@@ -126,7 +131,7 @@ def test_messages_go_in_as_they_came_out(driver: Driver) -> None:
     (vote,) = driver.handle(1)["messages"]
     assert vote == {"type": "MsgVote", "from": 1, "to": 2, "term": 1, "log_term": 1, "index": 1}
     spelled = vote | {"commit": 0, "vote": 0, "entries": [], "snapshot": None, "reject": False, "context": ""}
-    assert driver("step", node=2, message=spelled)["ok"]
+    assert driver("step", node=2, message=spelled | {"responses": [answer_to_none()]})["ok"]
     (answer,) = driver.handle(2)["messages"]
     assert driver("step", node=1, message=answer)["ok"]
     assert driver("status", node=1)["role"] == "leader"
