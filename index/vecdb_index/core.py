@@ -343,10 +343,15 @@ class Core:
         """Whether a power loss could take something back."""
         return self._durable_commits < self._commits or self.durable < self.view.applied
 
-    def checkpoint(self) -> int:
-        """Make everything applied so far durable, unlink what it no longer needs; the durable index."""
+    def checkpoint(self, *, insist: bool = True) -> int:
+        """Make everything applied so far durable, unlink what it no longer needs; the durable index.
+
+        Unless it insists, it gives up where a reader is in the way, before it makes writers wait.
+        """
         self.check()
-        self.store.checkpoint()  # most of the log, while writers go on
+        whole = self.store.checkpoint()  # most of the log, while writers go on
+        if not whole and not insist:
+            return self.durable
         with self.lock:
             self.check()
             self._checkpoint_locked()

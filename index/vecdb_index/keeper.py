@@ -17,7 +17,11 @@ from vecdb_index.hashing import MultisetHash, document_digest
 
 _POLL: Final = 0.25  # seconds between looks at the size of the write-ahead log, while there are writes
 _RETRY: Final = 5.0
-_SCRUB_ROWS: Final = 256
+_SCRUB_ROWS: Final = 128
+_SCRUB_PACE: Final = 1.0
+_PAGE: Final = (
+    "SELECT docno, id, version, digest, payload, text FROM docs WHERE docno > ? ORDER BY docno LIMIT ?"
+)
 
 
 class Keeper:
@@ -46,6 +50,7 @@ class Keeper:
 
     def _run(self) -> None:
         core = self._core
+        failed: str | None = None
         while not self._stop.is_set():
             if not core.unsynced:
                 self._wake.wait()
@@ -56,22 +61,25 @@ class Keeper:
                 self._stop.wait(_POLL)
                 continue
             try:
-                core.checkpoint()
+                core.checkpoint(insist=False)
             except (ShardClosed, ShardDamaged):
                 return
             except (ShardError, sqlite3.Error, OSError) as error:
-                core.error = f"{type(error).__name__}: {error}"
+                failed = core.error = f"{type(error).__name__}: {error}"
                 self._stop.wait(_RETRY)
             else:
+                if failed is not None and core.error == failed:
+                    failed = core.error = None
                 # Readers may have kept it from finishing; they are done in a moment.
                 self._stop.wait(_POLL if core.unsynced else 0.0)
 
 
-def verify(core: Core) -> None:
+def verify(core: Core, *, pace: float = 0.0) -> None:
     """Read everything the shard stores and compare it with its checksums.
 
-    Raises ShardDamaged naming the file. Segments that a merge drops meanwhile are passed over; ShardClosed
-    when the shard closes meanwhile.
+    After each piece of work it sleeps ``pace`` times as long as that took, so that a scrub beside searches
+    leaves them the interpreter. Raises ShardDamaged naming the file; ShardClosed when the shard closes
+    meanwhile. Segments that a merge drops meanwhile are passed over.
     """
     for part in core.view.sealed:
         manifest = part.rows.manifest
@@ -83,33 +91,43 @@ def verify(core: Core) -> None:
             if any(item.rows is part.rows for item in core.view.sealed):
                 raise ShardDamaged(manifest.path(core.root, "raw"), "a file is missing") from error
     _verify_database(core)
+    _verify_documents(core, pace)
 
 
 def _verify_database(core: Core) -> None:
-    """SQLite's own check, then the digest of every document, then their sum."""
+    """SQLite's own check, and the sum of the documents' digests."""
     with core.store.reading() as connection:
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise ShardDamaged(core.store.path, verdict)
-        connection.execute("BEGIN")
-        try:
-            content = MultisetHash()
-            stored = connection.execute("SELECT value FROM meta WHERE key = 'content_hash'").fetchone()[0]
-            rows = connection.execute(
-                "SELECT docno, id, version, digest, payload, text FROM docs ORDER BY docno"
-            )
-            while some := rows.fetchmany(_SCRUB_ROWS):
-                core.check()
-                _verify_documents(core, some)
-                for row in some:
-                    content.add(row[3])
-        finally:
-            connection.execute("ROLLBACK")
+        content = MultisetHash()
+        # One statement is one moment: the sum and what it must be belong together.
+        rows = connection.execute(
+            "SELECT value FROM meta WHERE key = 'content_hash' UNION ALL SELECT digest FROM docs"
+        )
+        (stored,) = rows.fetchone()
+        for (digest,) in rows:
+            content.add(digest)
         if content.digest() != stored:
             raise ShardDamaged(core.store.path, "the documents do not sum up to the content hash")
 
 
-def _verify_documents(core: Core, rows: list[tuple[int, str, int, bytes, bytes, str | None]]) -> None:
+def _verify_documents(core: Core, pace: float) -> None:
+    """Every document against its digest, in pages, for a long read would keep checkpoints from ending."""
+    last = -1
+    while True:
+        core.check()
+        begun = time.perf_counter()
+        with core.store.reading() as connection:
+            rows = connection.execute(_PAGE, (last, _SCRUB_ROWS)).fetchall()
+        if not rows:
+            return
+        _verify_page(core, rows)
+        last = rows[-1][0]
+        time.sleep(pace * (time.perf_counter() - begun))
+
+
+def _verify_page(core: Core, rows: list[tuple[int, str, int, bytes, bytes, str | None]]) -> None:
     vectors, here = vectors_of(core.view, np.array([row[0] for row in rows], dtype=np.int64))
     for (docno, id_, version, digest, payload, text), vector, present in zip(
         rows, vectors, here, strict=True
@@ -124,7 +142,7 @@ def _verify_documents(core: Core, rows: list[tuple[int, str, int, bytes, bytes, 
 def scrub(core: Core) -> None:
     """Verify in the background; damage is kept, and from then on nothing is served."""
     try:
-        verify(core)
+        verify(core, pace=_SCRUB_PACE)
     except ShardDamaged as damage:
         core.damage = damage
     except ShardClosed:

@@ -81,6 +81,18 @@ class Target:
         return faiss.SearchParameters(sel=selector)
 
 
+def run_on(threads: int | None, view: View, query: Query, ids: Ids) -> SearchResult:
+    """``run`` with so many OpenMP threads (None: FAISS's default), a setting of the thread that calls."""
+    if threads is None or len(query.vectors) == 1:  # FAISS answers one query on one thread anyway
+        return run(view, query, ids)
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(threads)
+    try:
+        return run(view, query, ids)
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
 def run(view: View, query: Query, ids: Ids) -> SearchResult:
     """The hits of each query. Raises DeadlineExceeded between parts."""
     targets = plan(view, query)

@@ -241,7 +241,7 @@ class Shard:
         view = core.view
         if not explain and filter is None:
             query = search.Query(vectors, k, wish, core.schema.higher_is_better, None, threshold, deadline)
-            return search.run(view, query, self._ids)
+            return search.run_on(core.options.threads, view, query, self._ids)
         return self._planned(vectors, k, wish, filter, threshold, deadline, explain)
 
     def _planned(
@@ -262,7 +262,7 @@ class Shard:
             matching, view, by_index = self._matcher.latest(where)
         filtered = time.perf_counter()
         query = search.Query(vectors, k, wish, core.schema.higher_is_better, matching, threshold, deadline)
-        result = search.run(view, query, self._ids)
+        result = search.run_on(core.options.threads, view, query, self._ids)
         if explain:
             result.explain.update(
                 applied_index=view.applied,

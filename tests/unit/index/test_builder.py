@@ -113,7 +113,7 @@ def test_a_graph_is_extended_from_its_file(
 def test_a_sample_stays_held_out_during_a_load(tmp_path: Path) -> None:
     """However much is taken in, at most twice the sample waits outside the graph, and nothing is lost."""
     options = ShardOptions(seal_rows=4096, rest_rows=32, rest_seconds=0.05, flat_rows=100)
-    base = np.random.default_rng(0).standard_normal((16_500, 2)).astype(np.float32)
+    base = np.random.default_rng(0).standard_normal((36_000, 2)).astype(np.float32)
     held: list[int] = []
     plain = Build.step
 
@@ -124,8 +124,8 @@ def test_a_sample_stays_held_out_during_a_load(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Build, "step", step)
         with Shard.create(tmp_path / "shard", Schema(2, "l2"), options) as shard:
-            for start in range(0, len(base), 1500):
-                rows = base[start : start + 1500]
+            for start in range(0, len(base), 4000):
+                rows = base[start : start + 4000]
                 shard.upsert([f"d{start + at}" for at in range(len(rows))], rows)
             assert shard.wait_indexed(60)
             assert max(held) > SAMPLE
