@@ -22,6 +22,7 @@ F32 = npt.NDArray[np.float32]
 _INLINE_FLOATS: Final = 1_500_000
 _INLINE_K: Final = 200
 _INLINE_EF: Final = 512
+_INLINE_RECALL: Final = 0.995
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ def _is_cheap(shards: Sequence[Shard], wanted: Wanted, record: CollectionRecord)
     if wanted.exact or wanted.where is not None or wanted.explain or wanted.parts.vector:
         return False
     if wanted.k + wanted.offset > _INLINE_K or (wanted.ef or 0) > _INLINE_EF or len(shards) > 4:
+        return False
+    if wanted.ef is None and (wanted.recall or record.target_recall) > _INLINE_RECALL:
         return False
     rows = sum(shard.exact_rows for shard in shards)
     return rows * record.dim <= _INLINE_FLOATS
