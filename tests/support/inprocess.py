@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -32,7 +33,10 @@ from vecdb_proto.v1 import (
 from tests.support.node import HOST, free_port
 from vecdb.config import Settings
 from vecdb.config.endpoint import Endpoint
+from vecdb.data_dir import DataDir
+from vecdb.models import ModelRegistry
 from vecdb.node import Node
+from vecdb.query import Database
 
 WAIT_SECONDS = 30.0
 
@@ -42,6 +46,16 @@ class _Loop(asyncio.SelectorEventLoop):
 
     def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
         """Signals are the main thread's; this node is told to stop by its event."""
+
+
+class _Watched(Node):
+    """A node that shows what it has opened."""
+
+    database: Database
+
+    async def _open(self, stack: AsyncExitStack, data: DataDir) -> tuple[Database, ModelRegistry]:
+        self.database, registry = await super()._open(stack, data)
+        return self.database, registry
 
 
 class InProcessNode:
@@ -58,7 +72,7 @@ class InProcessNode:
         self._given = settings
         self.failure: BaseException | None = None
         self._thread: threading.Thread | None = None
-        self._running: Future[tuple[asyncio.AbstractEventLoop, Node]] = Future()
+        self._running: Future[tuple[asyncio.AbstractEventLoop, _Watched]] = Future()
 
     @property
     def address(self) -> str:
@@ -104,7 +118,7 @@ class InProcessNode:
         asyncio.set_event_loop(loop)
 
         async def serve() -> None:
-            node = Node(self.settings())
+            node = _Watched(self.settings())
             self._running.set_result((loop, node))
             await node.serve()
 
@@ -129,6 +143,10 @@ class InProcessNode:
     def _alive(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
+    def node_database(self) -> Database:
+        """What the services work on. Its coroutines belong to the node's loop: see `run`."""
+        return self.node.database
+
     def run(self, work: Callable[[], Any]) -> Any:
         """Run a coroutine function (or a plain one) on the node's loop; returns its result."""
         loop, _ = self._running.result(0)
@@ -138,6 +156,11 @@ class InProcessNode:
             return await result if asyncio.iscoroutine(result) else result
 
         return asyncio.run_coroutine_threadsafe(go(), loop).result(WAIT_SECONDS)
+
+    def soon(self, work: Callable[[], object]) -> None:
+        """Have the node's loop call something, without waiting for it."""
+        loop, _ = self._running.result(0)
+        loop.call_soon_threadsafe(work)
 
     def stop(self) -> None:
         """Stop in good order; raises what went wrong."""

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from vecdb_index import ShardClosed
 from vecdb_proto.v1 import cluster_pb2 as pb
+from vecdb_proto.v1.collections_pb2 import ShardInfo
 
 from vecdb.api import convert
 from vecdb.api.collections import shard_infos
 from vecdb.api.dispatch import Call
+from vecdb.catalog import CollectionRecord
 from vecdb.query import Database
 from vecdb.security import Role
+from vecdb.shards import UnknownShard
 from vecdb.telemetry.version import version
 
 
@@ -65,10 +70,17 @@ class ClusterService:
             detail="; ".join(problems),
         )
         for record in state.collections.values():
-            shards = db.opened(record)
-            stats = [await db.run(shard.stats) for shard in shards]
-            for info in await db.run(shard_infos, record.shards, shards, stats):
-                info.replicas.append(facts.node_id)
-                info.leader = facts.node_id
-                reply.shards.add(collection=record.name, info=info)
+            # One that is being made or dropped at this moment is not among them.
+            with suppress(UnknownShard, ShardClosed):
+                for info in await db.run(self._shards, record):
+                    reply.shards.add(collection=record.name, info=info)
         return reply
+
+    def _shards(self, record: CollectionRecord) -> list[ShardInfo]:
+        """What there is to say of a collection's shards. Blocks."""
+        shards = self._db.opened(record)
+        infos = shard_infos(record.shards, shards, [shard.stats() for shard in shards])
+        for info in infos:
+            info.replicas.append(self._facts.node_id)
+            info.leader = self._facts.node_id
+        return infos

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
-from vecdb_index import Shard, ShardStats
+from vecdb_index import Shard, ShardClosed, ShardStats
 from vecdb_proto.v1 import collections_pb2 as pb
 from vecdb_proto.v1 import common_pb2
 
@@ -17,6 +18,7 @@ from vecdb.query import Database, RequestError
 from vecdb.query.errors import no_collection
 from vecdb.query.sessions import await_fresh
 from vecdb.security import Role
+from vecdb.shards import UnknownShard
 
 _MAX_SHARDS: Final = 256
 
@@ -105,12 +107,13 @@ class CollectionsService:
 
     async def List(self, request: pb.ListCollectionsRequest, call: Call) -> pb.ListCollectionsResponse:
         """Every collection that the caller may read, by name."""
-        state = self._db.state
-        infos = [
-            await self._info(record, detailed=False)
-            for name, record in sorted(state.collections.items())
-            if call.principal.role_on(name) is not None
-        ]
+        infos = []
+        for name, record in sorted(self._db.state.collections.items()):
+            if call.principal.role_on(name) is None:
+                continue
+            # One that is being made or dropped at this moment is not among them.
+            with suppress(UnknownShard, ShardClosed):
+                infos.append(await self._info(record, detailed=False))
         token = convert.session_token(self._db.positions([]))
         return pb.ListCollectionsResponse(collections=infos, session=token)
 

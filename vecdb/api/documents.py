@@ -89,7 +89,7 @@ class DocumentsService:
         session, sequence = checks.session(request.options.session_id, request.options.sequence)
         author, now = call.principal.name, now_ms()
 
-        async def write(ids: list[str], versions: list[int | None] | None) -> Outcome:
+        async def write(ids: list[str], versions: list[int | None] | None, attempt: int) -> Outcome:
             change = Update(
                 ids,
                 request.payload or b"\x80",
@@ -98,7 +98,7 @@ class DocumentsService:
                 author,
                 now,
                 versions,
-                session,
+                writes.session_of(session, attempt),
                 sequence,
             )
             return await writes.update(self._db, record, change)
@@ -115,8 +115,9 @@ class DocumentsService:
                 raise checks.invalid("source", "goes with neither ids nor filter")
             return self._written(await delete_source(self._db, record, request.source))
 
-        async def write(ids: list[str], versions: list[int | None] | None) -> Outcome:
-            return await writes.delete(self._db, record, Delete(ids, versions, session, sequence))
+        async def write(ids: list[str], versions: list[int | None] | None, attempt: int) -> Outcome:
+            removal = Delete(ids, versions, writes.session_of(session, attempt), sequence)
+            return await writes.delete(self._db, record, removal)
 
         return await self._write_chosen(request, record, write)
 
@@ -124,14 +125,14 @@ class DocumentsService:
         self,
         request: pb.UpdateRequest | pb.DeleteRequest,
         record: CollectionRecord,
-        write: Callable[[list[str], list[int | None] | None], Awaitable[Outcome]],
+        write: Callable[[list[str], list[int | None] | None, int], Awaitable[Outcome]],
     ) -> pb.WriteResponse:
         """Write to the documents that a request names or matches."""
         if bool(request.ids) == request.HasField("filter"):
             raise checks.invalid("ids", "give ids or a filter" + (", not both" if request.ids else ""))
         if request.ids:
             ids = checks.ids(request.ids, self._limits)
-            return self._written(await write(ids, checks.versions(request.if_versions, len(ids))))
+            return self._written(await write(ids, checks.versions(request.if_versions, len(ids)), 0))
         if request.if_versions:
             raise checks.invalid("if_versions", "goes with ids, not with a filter")
         where = filters.parse(request.filter, self._limits)

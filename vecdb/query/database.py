@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, ParamSpec, TypeVar
 
-from vecdb_index import Shard
-from vecdb_replication.host import Committed, GroupBlocked, GroupStopped, Host, HostClosed
-from vecdb_replication.wal import LogBusy, LogFailed
+import structlog
+from vecdb_index import Shard, StorageFailed
+from vecdb_replication.host import Committed, GroupBlocked, GroupError, GroupStopped, Host, HostClosed
+from vecdb_replication.wal import LogBusy, LogError, LogFailed, LogFull
 
 from vecdb.catalog import (
     CATALOG_GROUP,
@@ -30,6 +32,8 @@ from vecdb.query.embedding import Embedding
 from vecdb.query.errors import RequestError, no_collection
 from vecdb.query.sessions import Positions
 from vecdb.shards import ShardSet
+
+log = structlog.get_logger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -78,9 +82,12 @@ class Database:
             state.epoch, state.applied, {shard: self.shards.get(shard).applied_index for shard in shards}
         )
 
-    async def propose(self, group: int, data: bytes) -> Committed:
-        """Write to a group's log. RequestError where that cannot be done now."""
-        if why := self.disk_full():
+    async def propose(self, group: int, data: bytes, *, frees: bool = False) -> Committed:
+        """Write to a group's log. RequestError where that cannot be done now.
+
+        What frees room is taken even from the room that is kept back: that is what it is kept for.
+        """
+        if not frees and (why := self.disk_full()):
             raise RequestError("RESOURCE_EXHAUSTED", "DISK_FULL", why, retry_after=5.0)
         try:
             return await self.host.propose(group, data)
@@ -122,18 +129,39 @@ class Database:
             if not _same(held, record, shard_count):
                 message = f"collection {record.name!r} exists with another configuration"
                 raise RequestError("ALREADY_EXISTS", "COLLECTION_EXISTS", message) from None
-            await self.shards.ensure(held)
+            await self._ensure(held)
             return held
         assert done.record is not None, "a created collection has a record"
-        await self.shards.ensure(done.record)
+        try:
+            await self._ensure(done.record)
+        except BaseException:
+            await self._undo(done.record)
+            raise
         return done.record
+
+    async def _ensure(self, record: CollectionRecord) -> None:
+        try:
+            await self.shards.ensure(record)
+        except (GroupBlocked, LogFull, StorageFailed, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise RequestError("RESOURCE_EXHAUSTED", "DISK_FULL", str(error), retry_after=5.0) from error
+
+    async def _undo(self, record: CollectionRecord) -> None:
+        """Take back a collection whose shards could not be made, if that can be done."""
+        try:
+            await self._change(DropCollection(record.name))
+            await self.shards.drop(record)
+        except (RequestError, GroupError, LogError, OSError) as error:
+            # It stays, and its shards are made at the next start or when it is created again.
+            log.warning("a collection is left without shards", collection=record.name, reason=str(error))
 
     async def alter(self, command: AlterCollection) -> CollectionRecord:
         """Change what a collection declares."""
         async with self.changing:
             done = await self._change(command)
             assert done.record is not None, "an altered collection has a record"
-            await self.shards.ensure(done.record)
+            await self._ensure(done.record)
             return done.record
 
     async def update_aliases(self, command: UpdateAliases) -> None:
@@ -154,7 +182,8 @@ class Database:
             await self.shards.drop(done.record)
 
     async def _change(self, command: Command) -> CatalogResult:
-        result: Any = (await self.propose(CATALOG_GROUP, encode(command))).result
+        frees = isinstance(command, DropCollection)
+        result: Any = (await self.propose(CATALOG_GROUP, encode(command), frees=frees)).result
         assert isinstance(result, CatalogResult), "the catalogue answers with its own type"
         if result.code:
             raise RequestError(result.code, result.reason, result.message)

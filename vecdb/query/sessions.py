@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Any
 
 from vecdb_replication.host import Host
 
@@ -48,27 +49,48 @@ ANY = Freshness()
 async def await_fresh(host: Host, epoch: int, shards: Iterable[int], wanted: Freshness) -> None:
     """Wait until the shards are as fresh as the read demands.
 
-    Raises RequestError: FAILED_PRECONDITION for a token of another epoch,
-    UNAVAILABLE where a shard stays behind the session.
+    Raises RequestError: FAILED_PRECONDITION for a token of another epoch or
+    with a shard that there never was, UNAVAILABLE where a shard stays behind.
     """
-    if wanted.level is Level.EVENTUAL or (wanted.session is None and wanted.level is not Level.LINEARIZABLE):
+    session = wanted.session
+    if wanted.level is Level.EVENTUAL or (session is None and wanted.level is not Level.LINEARIZABLE):
         return
-    if wanted.session is not None and wanted.session.epoch not in (0, epoch):
+    if session is not None:
+        _refuse_strange(host, epoch, session)
+    for shard in shards:
+        if wanted.level is Level.LINEARIZABLE:
+            await _in_time(shard, host.barrier(shard))
+        elif session is not None and (index := session.shards.get(shard, 0)):
+            await _in_time(shard, host.wait_applied(shard, index))
+
+
+def _refuse_strange(host: Host, epoch: int, session: Positions) -> None:
+    """A token that this data cannot have given out."""
+    if session.epoch not in (0, epoch):
         raise RequestError(
             "FAILED_PRECONDITION",
             "STALE_SESSION",
             "the session token is of another epoch: the data was restored since; begin a new session",
         )
-    for shard in shards:
-        if wanted.level is Level.LINEARIZABLE:
-            await host.barrier(shard)
-        elif wanted.session is not None and (index := wanted.session.shards.get(shard, 0)):
-            try:
-                await asyncio.wait_for(host.wait_applied(shard, index), _BEHIND_SECONDS)
-            except TimeoutError:
-                raise RequestError(
-                    "UNAVAILABLE",
-                    "STALE_SESSION",
-                    f"shard {shard} has not reached position {index} of the session",
-                    retry_after=1.0,
-                ) from None
+    for shard in session.shards:
+        # Of a shard that was dropped the tombstone is left, so it is told from one that there never was.
+        if not host.has_known(shard):
+            raise RequestError(
+                "FAILED_PRECONDITION",
+                "UNKNOWN_SHARD",
+                f"the session token names shard {shard}, which there never was here",
+                metadata={"shard": str(shard)},
+            )
+
+
+async def _in_time(shard: int, reached: Coroutine[Any, Any, object]) -> None:
+    try:
+        await asyncio.wait_for(reached, _BEHIND_SECONDS)
+    except TimeoutError:
+        raise RequestError(
+            "UNAVAILABLE",
+            "STALE_SESSION",
+            f"shard {shard} has not applied what the read must see",
+            metadata={"shard": str(shard)},
+            retry_after=1.0,
+        ) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -141,30 +142,41 @@ async def delete(db: Database, record: CollectionRecord, removal: Delete) -> Out
     return await scatter(db, record, removal.ids, part)
 
 
+def session_of(session: bytes, attempt: int) -> bytes:
+    """The session under which a round of a request is remembered.
+
+    The rounds are different mutations, so each needs an identity of its own;
+    and the same one when the request comes again.
+    """
+    if not session or not attempt:
+        return session
+    return blake2b(session, digest_size=16, salt=attempt.to_bytes(16, "little")).digest()
+
+
 async def settled(
     db: Database,
     record: CollectionRecord,
     found: Sequence[tuple[str, int]],
-    write: Callable[[list[str], list[int | None]], Awaitable[Outcome]],
+    write: Callable[[list[str], list[int | None], int], Awaitable[Outcome]],
 ) -> Outcome:
     """Write to documents that a filter has found, at the versions it saw; those that changed since are left.
 
-    Each round drops at least one document, so it ends; what is left after a few
-    is contended by others who write faster.
+    `write` takes ids, versions and the number of the round. Each round drops at
+    least one document, so it ends; what is left after a few is contended by
+    others who write faster.
     """
     total = Outcome()
     left = list(found)
-    for _ in range(_ROUNDS):
+    for attempt in range(_ROUNDS):
         if not left:
             return total
         try:
-            outcome = await write([id_ for id_, _ in left], [version for _, version in left])
+            outcome = await write([id_ for id_, _ in left], [version for _, version in left], attempt)
         except Conflict as conflict:
             outcome = conflict.outcome
         changed = {each.position for each in outcome.failures if each.blamed and each.code == "ABORTED"}
         again = {each.position for each in outcome.failures if each.code == "ABORTED"} - changed
-        total.count += outcome.count
-        total.positions.update(outcome.positions)
+        total.add(Outcome(outcome.count, outcome.positions))
         others = [each for each in outcome.failures if each.code not in {"ABORTED", "NOT_FOUND"}]
         if others:
             raise RequestError(others[0].code, others[0].reason, others[0].message)
@@ -207,7 +219,8 @@ async def scatter(
 
 async def _propose(db: Database, shard: int, mutation: Mutation) -> ApplyResult:
     db.shards.get(shard)
-    result: Any = (await db.propose(shard, encode(mutation))).result
+    frees = isinstance(mutation, Delete)
+    result: Any = (await db.propose(shard, encode(mutation), frees=frees)).result
     assert isinstance(result, ApplyResult), "a shard answers with its own type"
     return result
 
@@ -220,7 +233,8 @@ def _refusals(result: ApplyResult, positions: Sequence[int]) -> Iterable[Refusal
     """
     if not result.failures:
         return
-    named = {failure.position: failure for failure in result.failures}
+    # The answer to a retry is that of the first try, which may have been about more documents.
+    named = {failure.position: failure for failure in result.failures if failure.position < len(positions)}
     if all(failure.code == "not_found" for failure in result.failures):
         for at, failure in named.items():
             yield _refusal(positions[at], failure)

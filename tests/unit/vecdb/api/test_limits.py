@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import grpc
@@ -9,10 +10,11 @@ import pytest
 from vecdb_proto.v1 import (
     documents_pb2,
     models_pb2,
+    search_pb2,
 )
 
 from tests.support.inprocess import InProcessNode, refusal
-from tests.unit.vecdb.api.bad_input import GOOD, UNIMPLEMENTED, config, search, state_of, upsert, year
+from tests.unit.vecdb.api.bad_input import GOOD, UNIMPLEMENTED, config, method, search, state_of, upsert, year
 
 
 def test_an_oversized_message_is_refused(node: InProcessNode) -> None:
@@ -39,13 +41,17 @@ def test_an_unknown_method_is_unimplemented(node: InProcessNode) -> None:
         assert refused.code is UNIMPLEMENTED
 
 
-@pytest.mark.parametrize("name", ["search.Search", "documents.Upsert"])
+@pytest.mark.parametrize("name", ["search.Search", "documents.Upsert", "search.SearchStream"])
 def test_a_deadline_already_past_does_nothing(node: InProcessNode, name: str) -> None:
-    """A call whose time is over ends with DEADLINE_EXCEEDED, and a write has not been done."""
+    """A call whose time is over before the node comes to it ends so, and a write has not been done."""
     before = state_of(node)
-    request = search() if name == "search.Search" else upsert()
+    request: Any = upsert() if name == "documents.Upsert" else search()
+    if name == "search.SearchStream":
+        request = iter([search_pb2.SearchStreamRequest(request=request)])
+    node.soon(lambda: time.sleep(0.3))
     with pytest.raises(grpc.RpcError) as caught:
-        getattr(getattr(node, name.split(".")[0]), name.split(".")[1])(request, timeout=0)
+        answer = method(node, name)(request, timeout=0.05)
+        list(answer)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert state_of(node) == before
 
