@@ -50,8 +50,7 @@ def test_a_deadline_already_past_does_nothing(node: InProcessNode, name: str) ->
         request = iter([search_pb2.SearchStreamRequest(request=request)])
     node.soon(lambda: time.sleep(0.3))
     with pytest.raises(grpc.RpcError) as caught:
-        answer = method(node, name)(request, timeout=0.05)
-        list(answer)
+        list(method(node, name)(request, timeout=0.05))
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert state_of(node) == before
 

@@ -128,7 +128,7 @@ def test_a_deletion_of_missing_ids_is_no_error(node: InProcessNode, name: Name) 
 
 
 def test_if_version_guards_every_kind_of_write(node: InProcessNode, name: Name) -> None:
-    """The version must be the stored one, 0 means new, -1 anything; a conflict is ABORTED and changes nothing."""
+    """The version must be the stored one, 0 means new, -1 anything; a conflict changes nothing."""
     create(node, c := name())
     version = upsert(node, c, ["x"], payloads=[{"n": 1}]).positions[0].index
     before = node.fingerprint(c)
@@ -347,7 +347,7 @@ async def scattered(answers: dict[int, Any], count: int) -> Outcome:
 
 
 async def test_a_shard_that_fails_is_told_by_its_documents() -> None:
-    """Where one shard cannot take its part, the others' count and positions come, with a failure a document."""
+    """Where one shard cannot take its part, the others' positions come, and a failure a document."""
     down = RequestError("UNAVAILABLE", "NO_LEADER", "away")
     outcome = await scattered({5: ApplyResult(11, 2), 6: down}, 4)
     assert (outcome.count, outcome.positions) == (2, {5: 11})
@@ -372,7 +372,7 @@ async def test_a_batch_that_fails_as_a_whole_is_told_so() -> None:
 
 
 async def test_a_remembered_answer_about_more_documents_does_no_harm() -> None:
-    """A retry by filter may be about fewer documents than the first try, whose failures it is answered with."""
+    """A retry by filter may be about fewer documents than the try whose failures it is answered with."""
     first = ApplyResult(9, 1, (Failure(7, "not_found", "gone"),))
     outcome = await scattered({5: first}, 2)
     assert (outcome.count, outcome.failures) == (1, [])
