@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from vecdb.telemetry import ShardSample
 
 log = structlog.get_logger(__name__)
 
+# Directories of shards that are not there yet, or not any more: nothing in them counts.
+_UNFINISHED = ".new"
 _DROPPED = ".dropped"
 
 
@@ -68,10 +71,11 @@ class ShardSet:
             await self.ensure(record)
 
     def _clear(self, wanted: set[int]) -> None:
-        """Remove shards whose collection was dropped while the node could not finish it."""
+        """Remove shards whose making or dropping the node could not finish."""
         for path in sorted(self._root.iterdir()):
-            if path.suffix == _DROPPED or (path.name.isdecimal() and int(path.name) not in wanted):
-                log.info("removing a dropped shard", path=str(path))
+            unfinished = path.suffix in {_UNFINISHED, _DROPPED}
+            if unfinished or (path.name.isdecimal() and int(path.name) not in wanted):
+                log.info("removing an unfinished or dropped shard", path=str(path))
                 shutil.rmtree(path)
 
     async def ensure(self, record: CollectionRecord) -> None:
@@ -98,10 +102,15 @@ class ShardSet:
                 f"{path} is gone, and the log of shard {shard} only begins at entry {logged.first_index}: "
                 "its documents are lost on this node"
             )
-        # Nothing, or a creation that a crash cut short: the log has all there is.
-        if path.exists():
-            shutil.rmtree(path)
-        return Shard.create(path, schema_of(record), self._options)
+        # The log has all there is. A crash must not leave half a shard under the name of a whole one.
+        made = path.with_suffix(_UNFINISHED)
+        for old in (path, made):
+            if old.exists():
+                shutil.rmtree(old)
+        Shard.create(made, schema_of(record), self._options).close()
+        made.rename(path)
+        _sync_directory(self._root)
+        return Shard.open(path, self._options)
 
     async def _declare(self, shard: int, record: CollectionRecord) -> None:
         """Bring the shard's declared fields to what the catalogue says, through the shard's own log."""
@@ -155,6 +164,14 @@ class ShardSet:
                 calibrated_recall=1.0 if stats.recall is None else stats.recall,
                 segments={"growing": 1 if stats.growing_rows else 0, "sealed": len(stats.segments)},
             )
+
+
+def _sync_directory(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def schema_of(record: CollectionRecord) -> Schema:
