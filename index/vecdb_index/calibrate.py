@@ -25,8 +25,8 @@ FEW: Final = 64
 WIDE: Final = 128
 
 # The share of the allowed misses that the sample may show. Rows that were held out are about as hard to find
-# as queries from outside, in some runs more and in some less (on Fashion-MNIST 0.991 at efSearch 64 where true
-# queries saw 0.994, and 0.991 at 48 where those saw 0.989); rows inside the graph are easier.
+# as queries from outside, in some runs more and in some less (on Fashion-MNIST 0.991 at efSearch 64 where
+# true queries saw 0.994, and 0.991 at 48 where those saw 0.989); rows inside the graph are easier.
 HELD_OUT_MARGIN: Final = 0.85
 INSIDE_MARGIN: Final = 0.3
 
