@@ -102,7 +102,7 @@ class Core:
             applied, documents = int(meta["applied"]), int(meta["documents"])
         except (sqlite3.DatabaseError, ValueError, KeyError, TypeError) as error:
             raise ShardDamaged(self.store.path, str(error)) from error
-        sealed.remove_orphans(self.root, self.options.files, manifests)
+        dropped = sealed.remove_orphans(self.root, self.options.files, manifests, self._next_segment)
         self.indexes = FieldIndexes(self.schema.fields)
         gone = np.array(dead, dtype=np.int64)
         parts = []
@@ -115,8 +115,8 @@ class Core:
         self.view = View(applied, documents, tuple(parts), tuple(block.part for block in self.blocks))
         # What was read may sit in a write-ahead log that a process crash left unsynced.
         self.durable = 0
-        self._commits = self._durable_commits = 0
-        self._trash: list[tuple[int, list[Path]]] = []
+        self._commits, self._durable_commits = 1, 0
+        self._trash = [(self._commits, dropped)]
 
     def _load_growing(self, dead: I64) -> None:
         limit = self.options.block_rows(self.schema.dim)

@@ -204,9 +204,19 @@ def verify_vectors(root: Path, manifest: Manifest) -> None:
             raise ShardDamaged(path, "the checksum does not fit")
 
 
-def remove_orphans(root: Path, files: FileSystem, known: Iterable[Manifest]) -> None:
-    """Unlink segment files that no manifest names: what a crash left between writing and committing."""
+def remove_orphans(root: Path, files: FileSystem, known: Iterable[Manifest], next_id: int) -> list[Path]:
+    """Unlink segment files that no manifest ever named: what a crash left between writing and committing.
+
+    Returns those below ``next_id`` that no manifest names now. One may have, and a power loss can still take
+    back the transaction that dropped it, so they must stay until a checkpoint.
+    """
     named = {path.name for manifest in known for path in manifest.paths(root)}
+    dropped = []
     for path in (root / DIRECTORY).iterdir():
-        if path.name not in named and NAME.fullmatch(path.name):
+        if path.name in named or not NAME.fullmatch(path.name):
+            continue
+        if int(path.stem, 16) < next_id:
+            dropped.append(path)
+        else:
             files.remove(path)
+    return dropped
