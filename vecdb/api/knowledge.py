@@ -87,7 +87,8 @@ class KnowledgeService:
             problem = f"collection {record.name!r} has no model, so it cannot take texts"
             raise checks.invalid("header.collection", problem, "MODEL_REQUIRED")
         checks.payload(header.payload, self._limits, "header.payload")
-        payload: dict[str, Any] = msgpack.unpackb(header.payload, timestamp=3) if header.payload else {}
+        # Timestamps stay what they came as: not each of them is a moment of Python's calendar.
+        payload: dict[str, Any] = msgpack.unpackb(header.payload, timestamp=0) if header.payload else {}
         return Ingestor(
             self._db,
             record,

@@ -1,0 +1,99 @@
+"""Errors of the parts below as the statuses of the API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from vecdb_index import DeadlineExceeded, ShardClosed, ShardDamaged
+from vecdb_index.filters import FilterError
+from vecdb_proto.v1 import search_pb2
+from vecdb_replication.host import GroupBlocked, GroupStopped, UnknownGroup
+
+from tests.support.inprocess import InProcessNode, refusal
+from tests.unit.vecdb.api.bad_input import search
+from vecdb.api.errors import as_request_error, grpc_code, status_of
+from vecdb.query import Database, RequestError
+from vecdb.security import AuthError
+from vecdb.shards import UnknownShard
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "reason"),
+    [
+        (RequestError("ABORTED", "VERSION_CONFLICT", "x"), "ABORTED", "VERSION_CONFLICT"),
+        (AuthError("PERMISSION_DENIED", "x"), "PERMISSION_DENIED", "PERMISSION_DENIED"),
+        (FilterError("x", ""), "INVALID_ARGUMENT", "BAD_FILTER"),
+        (DeadlineExceeded("x"), "DEADLINE_EXCEEDED", "OVERLOADED"),
+        (UnknownShard("x"), "UNAVAILABLE", "NO_LEADER"),
+        (ShardClosed("x"), "UNAVAILABLE", "NO_LEADER"),
+        (ShardDamaged("x", "rotten"), "DATA_LOSS", "SHARD_DAMAGED"),
+        (UnknownGroup("x"), "UNAVAILABLE", "NO_LEADER"),
+    ],
+)
+def test_known_errors_have_their_status(error: Exception, code: str, reason: str) -> None:
+    """Each failure of the engine, the host and security is told as what it means to the caller."""
+    told = as_request_error(error)
+    assert told is not None
+    assert (told.code, told.reason) == (code, reason)
+    assert "x" in told.message or code == "DEADLINE_EXCEEDED"
+    assert grpc_code(told) is grpc.StatusCode[code]
+    status = status_of(told)
+    info = error_details_pb2.ErrorInfo()
+    assert status.details[0].Unpack(info)
+    assert (info.domain, info.reason) == ("vecdb", reason)
+    retry = error_details_pb2.RetryInfo()
+    assert any(detail.Unpack(retry) for detail in status.details) == (told.retry_after is not None)
+
+
+def test_other_errors_are_nobodys() -> None:
+    """What is not known is not dressed up as the caller's fault."""
+    assert as_request_error(ZeroDivisionError()) is None
+
+
+def test_an_error_of_the_program_is_internal_and_keeps_its_words(
+    node: InProcessNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unexpected exception is INTERNAL with its type's name alone, counted, and the node goes on; in a
+    stream too."""
+    db = node.node_database()
+
+    def broken(name: str) -> Any:
+        raise ZeroDivisionError("a secret path")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(db), "collection", lambda self, name: broken(name))
+        refused = refusal(lambda: node.search.Search(search()))
+        assert (refused.code, refused.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
+        assert "ZeroDivisionError" in refused.message
+        assert "secret" not in refused.message
+        streamed = refusal(lambda: list(node.search.SearchStream(iter([streaming()]))))
+        assert streamed.code is grpc.StatusCode.INTERNAL
+    assert node.search.Search(search()).hits
+
+
+def streaming() -> Any:
+    return search_pb2.SearchStreamRequest(tag=1, request=search())
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "reason"),
+    [
+        (GroupBlocked("no room"), "RESOURCE_EXHAUSTED", "DISK_FULL"),
+        (GroupStopped("broken"), "INTERNAL", "SHARD_DAMAGED"),
+    ],
+)
+async def test_a_group_that_cannot_write_is_told(failure: Exception, code: str, reason: str) -> None:
+    """A blocked group is a full disk with a hint to come again; a stopped one is damage."""
+
+    class Host:
+        async def propose(self, group: int, data: bytes) -> None:
+            raise failure
+
+    parts: dict[str, Any] = dict.fromkeys(("catalog", "shards", "embedding", "readers"))
+    db = Database(host=Host(), max_collections=1, disk_full=str, **parts)  # type: ignore[arg-type]
+    with pytest.raises(RequestError) as caught:
+        await db.propose(2, b"x")
+    assert (caught.value.code, caught.value.reason) == (code, reason)
