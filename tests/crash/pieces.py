@@ -23,7 +23,6 @@ from vecdb.catalog import (
 )
 from vecdb.shards import ShardSet
 
-SEGMENT_BYTES = 1 << 20
 # Background work starts at once, and in small pieces; no scrub reads files that a test is about to remove.
 BUSY = ShardOptions(
     seal_rows=64, rest_rows=16, rest_seconds=0.05, flat_rows=256, max_segments=2, threads=1, scrub=False
@@ -74,12 +73,16 @@ class Pieces:
 
 @asynccontextmanager
 async def opened(
-    root: Path, options: ShardOptions = BUSY, fs: FileSystem | None = None
+    root: Path,
+    options: ShardOptions = BUSY,
+    *,
+    fs: FileSystem | None = None,
+    segment_bytes: int = 1 << 20,
 ) -> AsyncIterator[Pieces]:
     """Open a data directory as a node does (see `vecdb.node`), and close it in order."""
     (root / "catalog").mkdir(parents=True, exist_ok=True)
     has_begun = (root / "catalog" / "state").exists()
-    wal = Wal.open(root / "log", fs=fs, segment_bytes=SEGMENT_BYTES, must_exist=has_begun)
+    wal = Wal.open(root / "log", fs=fs, segment_bytes=segment_bytes, must_exist=has_begun)
     try:
         host = Host(wal)
         catalog = CatalogMachine(root / "catalog" / "state")

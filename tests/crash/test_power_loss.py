@@ -6,43 +6,21 @@ import asyncio
 import os
 import shutil
 import sqlite3
-import struct
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from vecdb_index import Delete, Schema, Shard, ShardOptions, Update, Upsert, encode
+from vecdb_index import Schema, Shard, ShardOptions
 
+from tests.crash.history import DIM, frame_ends, mutation
 from tests.crash.pieces import BUSY, copied, opened
 
-DIM = 8
 SCHEMA = Schema(DIM, "l2")
 # Seals and merges as ever, but never checkpoints by itself.
 UNSYNCED = replace(BUSY, checkpoint_bytes=1 << 40)
 NOTHING = ShardOptions(rest_seconds=3600.0, checkpoint_bytes=1 << 40, seal_rows=1 << 20, scrub=False)
-
-
-def mutation(random: np.random.Generator, number: int) -> bytes:
-    """One entry of a history that upserts, rewrites, updates and deletes some hundred documents."""
-    ids = [f"d{key}" for key in random.choice(400, 24, replace=False)]
-    if number % 6 == 4:
-        return encode(Delete(ids[:8]))
-    if number % 6 == 5:
-        return encode(Update(ids, b"\x81\xa1n\xcd" + number.to_bytes(2, "big")))
-    vectors = random.standard_normal((24, DIM)).astype(np.float32)
-    return encode(Upsert(ids, vectors, texts=[f"text {number}"] * 24, session=b"s", sequence=number))
-
-
-# --- SQLite's log ----------------------------------------------------------------------------------------
-
-
-def frame_ends(wal: Path) -> list[int]:
-    """The lengths at which a SQLite log ends between two frames (its format: sqlite.org/fileformat2.html)."""
-    data = wal.read_bytes()
-    page = struct.unpack_from(">I", data, 8)[0]
-    return list(range(32, len(data) + 1, 24 + page))
 
 
 def segment_ids(root: Path, shard: int, wal_bytes: int | None = None) -> set[int]:
