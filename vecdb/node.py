@@ -20,7 +20,7 @@ import uvloop
 from grpc_health.v1 import _async as health
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from vecdb_index import FormatTooNew, ShardDamaged, ShardInUse, ShardOptions
+from vecdb_index import FormatTooNew, ShardDamaged, ShardInUse, ShardOptions, UnknownMutation
 from vecdb_proto.v1 import (
     access_pb2,
     cluster_pb2,
@@ -30,8 +30,8 @@ from vecdb_proto.v1 import (
     models_pb2,
     search_pb2,
 )
-from vecdb_replication.host import GroupDamaged, Host
-from vecdb_replication.wal import LogDamaged, LogError, LogFailed, LogLocked, LogVersion, Wal
+from vecdb_replication.host import GroupDamaged, Host, StorageFull
+from vecdb_replication.wal import LogDamaged, LogError, LogFailed, LogFull, LogLocked, LogVersion, Wal
 
 from vecdb.api.access import AccessService
 from vecdb.api.cluster import ClusterService, NodeFacts
@@ -41,7 +41,15 @@ from vecdb.api.documents import DocumentsService
 from vecdb.api.knowledge import KnowledgeService
 from vecdb.api.models import ModelsService
 from vecdb.api.search import SearchService
-from vecdb.catalog import CATALOG_GROUP, CatalogDamaged, CatalogMachine, CatalogTooNew, Genesis, encode
+from vecdb.catalog import (
+    CATALOG_GROUP,
+    CatalogDamaged,
+    CatalogMachine,
+    CatalogTooNew,
+    Genesis,
+    UnknownCommand,
+    encode,
+)
 from vecdb.config import Settings
 from vecdb.data_dir import DataDir, DataDirError, open_data_dir
 from vecdb.knowledge import Sandbox
@@ -68,13 +76,17 @@ _REFUSALS: Final = (
     FormatTooNew,
     GroupDamaged,
     LogDamaged,
+    LogFull,
     LogLocked,
     LogVersion,
     ModelConfigError,
     ShardDamaged,
     ShardInUse,
+    StorageFull,
     TlsError,
     TokenFileError,
+    UnknownCommand,
+    UnknownMutation,
     OSError,
 )
 _GRACE_SECONDS: Final = 10.0
@@ -248,6 +260,10 @@ class Node:
                 # A full disk: the log stays long until there is room. A failed log has ended the process.
                 log.warning("the log could not be shortened", reason=str(error))
                 self._metrics.error("log")
+            except Exception as error:
+                # One shard that cannot be checkpointed must not end the care for the others.
+                log.error("upkeep failed", exc_info=error)
+                self._metrics.error("upkeep")
 
     # --- listening -----------------------------------------------------------
 

@@ -29,11 +29,12 @@ from vecdb.catalog import (
     CreateCollection,
     DropCollection,
     Genesis,
+    UnknownCommand,
     UpdateAliases,
     decode,
     encode,
 )
-from vecdb.catalog.commands import UnknownCommand, perform
+from vecdb.catalog.commands import perform
 
 NAMES = st.sampled_from(["a", "b", "c", "d"])
 FIELDS = st.lists(
