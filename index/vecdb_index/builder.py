@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable
 from typing import Final
 
 from vecdb_index import sealed
@@ -25,7 +26,7 @@ from vecdb_index.core import Core
 from vecdb_index.errors import ShardClosed, ShardDamaged
 from vecdb_index.growing import Block
 from vecdb_index.knn import faiss
-from vecdb_index.parts import Part, View
+from vecdb_index.parts import Part, Rows, View
 from vecdb_index.schema import ShardOptions
 
 _PAUSE: Final = 0.3  # seconds without a write after which a bulk load is taken to pause
@@ -40,6 +41,7 @@ class Builder:
         self._core = core
         self._options = core.options
         self._build: Build | None = None
+        self._delay = _RETRY[0]
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="vecdb-builder", daemon=True)
@@ -83,7 +85,6 @@ class Builder:
     def _run(self) -> None:
         if self._options.threads is not None:
             faiss.omp_set_num_threads(self._options.threads)  # of this thread only
-        delay, most = _RETRY
         while not self._stop.is_set():
             self._wake.clear()
             if self._stop.is_set():  # whose wake-up may just have been cleared
@@ -96,13 +97,21 @@ class Builder:
                 # Whatever it is, the shard goes on without, says so, and tries again.
                 self._core.error = f"{type(error).__name__}: {error}"
                 self._build = None
-                self._stop.wait(delay)
-                delay = min(2 * delay, most)
+                self._stop.wait(self._delay)
+                self._delay = min(2 * self._delay, _RETRY[1])
                 continue
-            if pause == 0.0:
-                delay, self._core.error = _RETRY[0], None
-            else:
+            if pause is None:
+                self._succeeded()
+            if pause != 0.0:
                 self._wake.wait(pause)
+
+    def _succeeded(self) -> None:
+        """A job is done, or there is none. Its steps do not count: what fails is mostly the last."""
+        self._delay, self._core.error = _RETRY[0], None
+
+    def _replace(self, new: Rows | None, old: Iterable[int], block: Block | None = None) -> None:
+        self._core.replace(new, old, block)
+        self._succeeded()
 
     def _turn(self) -> float | None:
         """Do one thing; how long to sleep after it (None: until woken)."""
@@ -134,7 +143,7 @@ class Builder:
         core, part = self._core, block.part
         rows = part.living_rows()
         if not len(rows):
-            core.replace(None, (), block)
+            self._replace(None, (), block)
             return
         held = part.rows
         contents = sealed.Contents(
@@ -146,7 +155,7 @@ class Builder:
         manifest = sealed.write(
             core.root, core.options.files, core.new_segment_id(), core.schema.dim, contents
         )
-        core.replace(sealed.open_rows(core.root, manifest, core.schema.metric), (), block)
+        self._replace(sealed.open_rows(core.root, manifest, core.schema.metric), (), block)
 
     def _feed(self, view: View) -> bool:
         """Give the build what newly waits, or start one; whether there was anything."""
@@ -187,11 +196,11 @@ class Builder:
     def _write(self, build: Build) -> None:
         old = set(build.sources)
         if not len(build):
-            self._core.replace(None, old)
+            self._replace(None, old)
             self._build = None
             return
         rows = build.write()
-        self._core.replace(rows, old)
+        self._replace(rows, old)
         build.adopt(rows)
 
     def _forget_build(self, idle: float) -> float:
@@ -207,7 +216,7 @@ class Builder:
         if not chosen:
             return None
         if not any(part.living for part in chosen):
-            self._core.replace(None, {_id_of(part) for part in chosen})
+            self._replace(None, {_id_of(part) for part in chosen})
         else:
             self._begin(chosen)
         return 0.0
