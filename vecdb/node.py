@@ -20,7 +20,7 @@ import uvloop
 from grpc_health.v1 import _async as health
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from vecdb_index import FormatTooNew, ShardDamaged, ShardInUse, ShardOptions, UnknownMutation
+from vecdb_index import FormatTooNew, ShardDamaged, ShardInUse, ShardOptions, StorageFailed, UnknownMutation
 from vecdb_proto.v1 import (
     access_pb2,
     cluster_pb2,
@@ -82,6 +82,7 @@ _REFUSALS: Final = (
     ModelConfigError,
     ShardDamaged,
     ShardInUse,
+    StorageFailed,
     StorageFull,
     TlsError,
     TokenFileError,

@@ -126,6 +126,8 @@ class InProcessNode:
             loop.run_until_complete(serve())
         except BaseException as error:
             self.failure = error
+            if not self._running.done():
+                self._running.set_exception(error)
         finally:
             loop.run_until_complete(loop.shutdown_default_executor())
             loop.close()
