@@ -19,6 +19,7 @@ from vecdb.catalog import (
     CatalogResult,
     CollectionRecord,
     CreateCollection,
+    DropCollection,
     encode,
 )
 from vecdb.shards import ShardSet
@@ -69,6 +70,11 @@ class Pieces:
         assert done.result.record is not None, done.result.message
         await self.shards.ensure(done.result.record)
         return done.result.record
+
+    async def drop(self, record: CollectionRecord) -> None:
+        """Drop a collection."""
+        await self.host.propose(CATALOG_GROUP, encode(DropCollection(record.name)))
+        await self.shards.drop(record)
 
 
 @asynccontextmanager

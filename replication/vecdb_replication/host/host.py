@@ -118,7 +118,9 @@ class Host:
 
     def has_known(self, group: int) -> bool:
         """Whether a replica of the group is here or ever was."""
-        return group in self._groups or self._wal.state(group).tombstone is not None
+        # While it is being removed it is neither open nor under its tombstone, but has its log.
+        state = self._wal.state(group)
+        return group in self._groups or state.tombstone is not None or state.last_index > 0
 
     def groups(self) -> list[int]:
         """The open groups."""
