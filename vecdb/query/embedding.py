@@ -77,7 +77,7 @@ class Embedding:
         key = (record.model, record.fingerprint)
         if key not in self._matching:
             mine = Fingerprint.parse(await self.fingerprint(record.model))
-            if problem := mine.explain_mismatch(Fingerprint.parse(record.fingerprint)):
+            if problem := Fingerprint.parse(record.fingerprint).explain_mismatch(mine):
                 raise RequestError(
                     "FAILED_PRECONDITION",
                     "MODEL_MISMATCH",

@@ -94,6 +94,7 @@ async def test_a_long_queue_is_refused() -> None:
     """Beyond max_queued_bytes a proposal is LogBusy, has taken no index, and the next one goes through."""
     fs, words = FaultFileSystem(), Words()
     async with hosting(fs, {G: words}, max_queued_bytes=1000) as (host, _):
+        await until(lambda: host._writer._bytes == 0)
         held = threading.Event()
         seen = threading.Event()
 
