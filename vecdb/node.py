@@ -58,7 +58,7 @@ from vecdb.query import Database
 from vecdb.query.embedding import Embedding
 from vecdb.security import Authenticator, AuthError, TokenFileError
 from vecdb.security.tls import TlsError, server_context, server_credentials
-from vecdb.shards import ShardSet
+from vecdb.shards import ShardSet, Watch
 from vecdb.telemetry import HttpServer, NodeMetrics, standard_routes
 
 log = structlog.get_logger(__name__)
@@ -184,7 +184,9 @@ class Node:
                 "Search": SearchService(db, self._settings.limits),
             }
             await self._listen(stack, services)
-            upkeep = asyncio.create_task(self._upkeep(db.host))
+            upkeep = asyncio.create_task(
+                self._upkeep(db.host, Watch(db.shards, partial(self._metrics.error, "engine")))
+            )
             stack.callback(upkeep.cancel)
             self._ready = True
             log.info(
@@ -250,11 +252,12 @@ class Node:
         )
         return db, registry
 
-    async def _upkeep(self, host: Host) -> None:
-        """Shorten the log now and then, for as long as the node runs."""
+    async def _upkeep(self, host: Host, watch: Watch) -> None:
+        """Shorten the log now and then, and tell how the shards do, for as long as the node runs."""
         while True:
             await asyncio.sleep(_UPKEEP_SECONDS)
             try:
+                watch.look()
                 if dropped := await host.compact():
                     log.debug("dropped log segments", count=dropped)
             except LogError as error:

@@ -9,7 +9,7 @@ from tests.crash.pieces import opened
 
 
 async def test_a_shard_stays_known_while_it_is_dropped(tmp_path: Path) -> None:
-    """A session's shards are told from invented ones at every moment of a drop, and after it and a restart."""
+    """A session's shards are told from invented ones at every moment of a drop, and after a restart."""
     async with opened(tmp_path) as pieces:
         record = await pieces.create("docs", 4, 1, {})
         (shard,) = record.shards

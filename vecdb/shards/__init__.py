@@ -2,5 +2,6 @@
 
 from vecdb.shards.machine import ShardMachine
 from vecdb.shards.shard_set import ShardSet, UnknownShard
+from vecdb.shards.watch import Watch
 
-__all__ = ["ShardMachine", "ShardSet", "UnknownShard"]
+__all__ = ["ShardMachine", "ShardSet", "UnknownShard", "Watch"]

@@ -154,7 +154,7 @@ class ShardSet:
         for shard, opened in list(self._shards.items()):
             stats = opened.stats()
             yield ShardSample(
-                collection=self._owners.get(shard, ""),
+                collection=self.owner(shard),
                 shard=shard,
                 documents=stats.documents,
                 disk_bytes=stats.disk_bytes,
@@ -162,8 +162,18 @@ class ShardSet:
                 applied_index=stats.applied_index,
                 durable_index=stats.durable_index,
                 calibrated_recall=1.0 if stats.recall is None else stats.recall,
+                failing=stats.error is not None,
                 segments={"growing": 1 if stats.growing_rows else 0, "sealed": len(stats.segments)},
             )
+
+    def troubles(self) -> dict[int, str]:
+        """Why background work fails, or what is damaged, for each shard where something is."""
+        errors = ((shard, opened.stats().error) for shard, opened in list(self._shards.items()))
+        return {shard: error for shard, error in errors if error is not None}
+
+    def owner(self, shard: int) -> str:
+        """The collection that a shard belongs to; empty for none."""
+        return self._owners.get(shard, "")
 
 
 def _sync_directory(path: Path) -> None:

@@ -22,6 +22,7 @@ class ShardSample:
     durable_index: int
     calibrated_recall: float
     measured_recall: float = 0.0
+    failing: bool = False
     segments: Mapping[str, int] = field(default_factory=dict)  # by state: "growing", "sealed"
 
 
@@ -37,6 +38,7 @@ _GAUGES = (
     ("vecdb_shard_durable_index", "Log index up to which files are synced.", "durable_index"),
     ("vecdb_shard_calibrated_recall", "Lowest calibrated recall at k=10.", "calibrated_recall"),
     ("vecdb_shard_measured_recall", "Recall at k=10 of sampled live queries.", "measured_recall"),
+    ("vecdb_shard_failing", "1 while background work fails or the shard is damaged.", "failing"),
 )
 _SEGMENTS = ("vecdb_shard_segments", "Segments of the shard, by state.")
 
