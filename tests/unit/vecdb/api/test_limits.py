@@ -15,6 +15,9 @@ from vecdb_proto.v1 import (
 
 from tests.support.inprocess import InProcessNode, refusal
 from tests.unit.vecdb.api.bad_input import GOOD, UNIMPLEMENTED, config, method, search, state_of, upsert, year
+from vecdb.api.dispatch import Dispatcher, Gate
+from vecdb.security import Authenticator
+from vecdb.telemetry import NodeMetrics
 
 
 def test_an_oversized_message_is_refused(node: InProcessNode) -> None:
@@ -109,3 +112,30 @@ def test_concurrent_requests_are_limited(tmp_path: Any) -> None:
         assert stream.reason == "OVERLOADED"
         node.run(node.node._gate.leave)
         assert node.models.List(models_pb2.ListModelsRequest()).models
+
+
+async def test_a_call_that_arrives_late_is_not_begun() -> None:
+    """A handler is not run where the deadline passed on the way and the cancellation has not come yet."""
+
+    class Late:
+        def invocation_metadata(self) -> tuple[()]:
+            return ()
+
+        def time_remaining(self) -> float:
+            return 0
+
+        async def abort(self, code: grpc.StatusCode, message: str, trailing_metadata: Any) -> None:
+            raise RuntimeError(f"{code.name}: {message}")
+
+    begun: list[Any] = []
+
+    class Service:
+        async def Count(self, request: Any, call: Any) -> None:
+            begun.append(request)
+
+    dispatcher = Dispatcher(Authenticator(None), NodeMetrics(), Gate(1))
+    descriptor = documents_pb2.DESCRIPTOR.services_by_name["Documents"]
+    handler = dispatcher._handler(descriptor.methods_by_name["Count"], Service())
+    with pytest.raises(RuntimeError, match="DEADLINE_EXCEEDED"):
+        await handler.unary_unary(documents_pb2.CountRequest(), Late())
+    assert begun == []
