@@ -6,16 +6,20 @@ import asyncio
 import os
 import shutil
 import sqlite3
+import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from vecdb_client import Client
 from vecdb_index import Schema, Shard, ShardOptions
 
 from tests.crash.history import DIM, frame_ends, mutation
+from tests.crash.load import wait_until
 from tests.crash.pieces import BUSY, copied, opened
+from tests.support.node import Node
 
 SCHEMA = Schema(DIM, "l2")
 # Seals and merges as ever, but never checkpoints by itself.
@@ -146,3 +150,74 @@ def test_power_loss_after_a_kill(tmp_path: Path) -> None:
             assert shard.content_hash() == wanted
             shard.verify()
         shutil.rmtree(tmp_path / "cut")
+
+
+# --- a real node -----------------------------------------------------------------------------------------
+
+
+def _write_and_pause(db: Client, random: np.random.Generator, turns: int) -> None:
+    """Writes with pauses in which segments are merged, too short for a checkpoint."""
+    for _ in range(turns):
+        for _ in range(6):
+            keys = random.choice(200, 60, replace=False)
+            vectors = random.standard_normal((60, DIM)).astype(np.float32)
+            db.upsert("docs", ids=[f"d{key}" for key in keys], vectors=vectors, texts=["text"] * 60)
+        time.sleep(0.45)
+
+
+def _is_durable(db: Client) -> bool:
+    (shard,) = db.describe("docs").shards
+    return shard.unindexed == 0 and shard.durable_index == shard.applied_index
+
+
+def _killed_node(folder: Path) -> tuple[Path, int]:
+    """The data of a node that was killed with seals and merges in SQLite's log; its shard."""
+    random = np.random.default_rng(9)
+    node = Node(folder, env={"VECDB_ENGINE__SEAL_ROWS": "64", "VECDB_ENGINE__THREADS": "1"})
+    with node:
+        with node.client() as db:
+            db.create_collection("docs", dim=DIM, metric="l2")
+            (shard,) = [each.shard for each in db.describe("docs").shards]
+        for _ in range(10):
+            with node.client() as db:
+                _write_and_pause(db, random, 1)
+                wait_until(lambda db=db: _is_durable(db), "a checkpoint")  # type: ignore[misc]
+                _write_and_pause(db, random, 3)
+            node.kill()
+            if segment_ids(node.data_dir, shard, 0) - segment_ids(node.data_dir, shard):
+                return node.data_dir, shard
+            node.start()
+    raise AssertionError("in ten tries no segment was dropped between two checkpoints")
+
+
+def _served_hash(folder: Path, data: Path, shard: int, length: int) -> str:
+    """What a node that starts with a shard's SQLite log cut says of the shard's content."""
+    node = Node(folder)
+    copied(data, node.data_dir)
+    os.truncate(node.data_dir / "shards" / str(shard) / "shard.db-wal", length)
+    with node, node.client() as db:
+        (told,) = db.describe("docs").shards
+        assert db.count("docs") == len(list(db.scroll("docs", with_vector=True)))
+    shutil.rmtree(node.data_dir)
+    return told.content_hash
+
+
+def _check_real_cuts(folder: Path, count: int) -> None:
+    data, shard = _killed_node(folder / "killed")
+    wal = data / "shards" / str(shard) / "shard.db-wal"
+    ends = frame_ends(wal)
+    wanted = _served_hash(folder / "whole", data, shard, wal.stat().st_size)
+    for number, cut in enumerate([0, *ends[1 :: max(1, len(ends) // count)]][:count]):
+        assert _served_hash(folder / f"cut-{number}", data, shard, cut) == wanted, f"after a cut at {cut}"
+
+
+def test_a_real_node_opens_after_a_cut(tmp_path: Path) -> None:
+    """A killed node whose SQLite log loses all, and half, serves the same content."""
+    _check_real_cuts(tmp_path, 2)
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(1800)
+def test_a_real_node_opens_after_many_cuts(tmp_path: Path) -> None:
+    """The same at thirty places."""
+    _check_real_cuts(tmp_path, 30)
