@@ -27,3 +27,13 @@ def frame_ends(wal: Path) -> list[int]:
     data = wal.read_bytes()
     page = struct.unpack_from(">I", data, 8)[0]
     return list(range(32, len(data) + 1, 24 + page))
+
+
+def synced_frames(database: Path) -> int:
+    """How many frames of a SQLite log no power loss can take: those that a checkpoint has begun to move.
+
+    SQLite syncs its log before it moves frames into the database, and notes how far in its shared memory
+    (`nBackfillAttempted`, sqlite.org/walformat.html). A cut below would be no power loss but damage.
+    """
+    found: int = struct.unpack_from("=I", database.with_name(database.name + "-shm").read_bytes(), 128)[0]
+    return found

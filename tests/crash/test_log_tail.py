@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from vecdb_index import Schema, Shard, ShardOptions
 
-from tests.crash.history import DIM, frame_ends, mutation
+from tests.crash.history import DIM, frame_ends, mutation, synced_frames
 from tests.crash.pieces import BUSY, Pieces, copied, opened
 from tests.support.faultfs import FaultFileSystem, Keep, Op
 
@@ -32,6 +32,8 @@ class Moment:
     root: Path
     disk: FaultFileSystem
     acknowledged: dict[int, int]
+    synced: dict[int, int]
+    """Frames of each shard's SQLite log that cannot be lost."""
 
 
 class Recorder:
@@ -55,13 +57,15 @@ class Recorder:
         # In this order: what is acknowledged later than this need not be in the copies.
         acknowledged = dict(self.acknowledged)
         target = self._target / str(self._syncs)
+        synced = {}
         for shard in self.pieces.shard_ids():
             core = self.pieces.shards.get(shard)._core
             with core.lock, core.store._checkpoint_lock:
                 copied(core.root, target / "shards" / str(shard))
+                synced[shard] = synced_frames(core.store.path)
         copied(self._root / "catalog", target / "catalog")
         self.disk.on_op = None
-        self.moments.append(Moment(target, copy.deepcopy(self.disk), acknowledged))
+        self.moments.append(Moment(target, copy.deepcopy(self.disk), acknowledged, synced))
         self.disk.on_op = self._before
 
 
@@ -114,7 +118,7 @@ async def _check(
         (scratch / "log" / path.name).write_bytes(content)
     for wal in (scratch / "shards").glob("*/shard.db-wal"):
         if wal.stat().st_size and chance.random() < 0.5:
-            os.truncate(wal, chance.choice([0, *frame_ends(wal)]))
+            os.truncate(wal, chance.choice(frame_ends(wal)[moment.synced[int(wal.parent.name)] :]))
     beyond = 0
     async with opened(scratch, PLAIN) as pieces:
         for shard, hashes in wanted.items():
