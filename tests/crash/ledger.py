@@ -157,7 +157,7 @@ class Track:
         for key in keys:
             state, document = states.get(key), found.get(key)
             if state is None or document is None:
-                if state is not document:
+                if state is not None or document is not None:
                     return f"{key} is {'missing' if document is None else 'there'}, not {state}"
                 continue
             if fault := self._fault(key, state, document):

@@ -139,6 +139,7 @@ def _run_for_a_while(workers: Sequence[Worker], chance: random.Random) -> None:
     time.sleep(chance.uniform(0.0, 0.05))
 
 
+@pytest.mark.timeout(600)  # half a minute where the machine is idle
 def test_kill_under_writes(tmp_path: Path) -> None:
     """Six kills, two of them while starting: after each, clients find what they were promised."""
     _campaign(tmp_path, 6, seed=1)

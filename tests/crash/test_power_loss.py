@@ -218,6 +218,7 @@ def _check_real_cuts(folder: Path, count: int) -> None:
         assert _served_hash(folder / f"cut-{number}", data, shard, cut) == wanted, f"after a cut at {cut}"
 
 
+@pytest.mark.timeout(600)
 def test_a_real_node_opens_after_a_cut(tmp_path: Path) -> None:
     """A killed node whose SQLite log loses all, and half, serves the same content."""
     _check_real_cuts(tmp_path, 2)

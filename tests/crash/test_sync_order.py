@@ -62,8 +62,8 @@ def test_reply_after_fdatasync(tmp_path: Path) -> None:
         command = ["strace", "-f", "-y", "-s", "4096", "-o", str(trace), "-p", str(node.pid)]
         command += ["-e", "trace=pwritev,pwritev2,fdatasync,sendmsg"]
         tracer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert tracer.stderr is not None
         try:
-            assert tracer.stderr is not None
             if "attached" not in tracer.stderr.readline():
                 pytest.skip("strace may not attach to a process here")
             wait_until(lambda: _traced(node.pid), "strace to attach to every thread")
