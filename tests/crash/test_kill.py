@@ -112,6 +112,7 @@ def _campaign(folder: Path, kills: int, seed: int) -> None:
                 _check_at_rest(db, tracks, churner)
         for worker in workers:
             worker.end()
+        print(f"\n{kills + kills // 3} kills, {sum(worker.done for worker in workers)} acknowledged requests")
         _check_under_load(db, tracks)
         assert any(
             segment.state == "sealed" for name in COLLECTIONS for shard in db.describe(name).shards
