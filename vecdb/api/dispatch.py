@@ -72,6 +72,35 @@ class Gate:
         self.running -= 1
 
 
+class _Served:
+    """One RPC from its begin to its end, for the gate and the metrics."""
+
+    __slots__ = ("_admitted", "_begun", "_gate", "_meter", "code")
+
+    def __init__(self, gate: Gate, meter: RpcMeter) -> None:
+        self._gate = gate
+        self._meter = meter
+        self._admitted = False
+        self.code = "OK"
+
+    def __enter__(self) -> _Served:
+        self._begun = time.perf_counter()
+        self._meter.begin()
+        return self
+
+    def admit(self) -> None:
+        """Take a place among the requests in progress. RequestError."""
+        self._gate.enter()
+        self._admitted = True
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        if kind is asyncio.CancelledError or kind is GeneratorExit:
+            self.code = "CANCELLED"
+        if self._admitted:
+            self._gate.leave()
+        self._meter.done(self.code, time.perf_counter() - self._begun)
+
+
 class Dispatcher:
     """Makes gRPC handlers of services."""
 
@@ -89,11 +118,12 @@ class Dispatcher:
         answer: Handler = getattr(service, method.name, None) or _unimplemented(method)
         meter = self._metrics.rpc(method.containing_service.name, method.name)
         parse = GetMessageClass(method.input_type).FromString
+        serialize = GetMessageClass(method.output_type).SerializeToString
         if not method.server_streaming and not method.client_streaming:
-            return grpc.unary_unary_rpc_method_handler(self._unary(answer, meter), parse, _serialize)
+            return grpc.unary_unary_rpc_method_handler(self._unary(answer, meter), parse, serialize)
         if method.client_streaming:
-            return grpc.stream_stream_rpc_method_handler(self._stream(answer, meter), parse, _serialize)
-        return grpc.unary_stream_rpc_method_handler(self._stream(answer, meter), parse, _serialize)
+            return grpc.stream_stream_rpc_method_handler(self._stream(answer, meter), parse, serialize)
+        return grpc.unary_stream_rpc_method_handler(self._stream(answer, meter), parse, serialize)
 
     def _principal(self, context: Context) -> Principal:
         if self._authenticator.is_open:
@@ -112,52 +142,33 @@ class Dispatcher:
 
     def _unary(self, answer: Handler, meter: RpcMeter) -> Callable[[Any, Context], Awaitable[Any]]:
         async def serve(request: Any, context: Context) -> Any:
-            begun = time.perf_counter()
-            meter.begin()
-            code = "OK"
-            entered = False
-            try:
-                self._gate.enter()
-                entered = True
-                return await answer(request, self._call(context))
-            except asyncio.CancelledError:
-                code = "CANCELLED"
-                raise
-            except Exception as error:
-                refusal = self._refusal(error, context)
-                code = refusal.code
-                await _abort(context, refusal)
-            finally:
-                if entered:
-                    self._gate.leave()
-                meter.done(code, time.perf_counter() - begun)
+            with _Served(self._gate, meter) as served:
+                try:
+                    served.admit()
+                    return await answer(request, self._call(context))
+                except Exception as error:
+                    await self._refuse(error, context, served)
 
         return serve
 
     def _stream(self, answer: Handler, meter: RpcMeter) -> Callable[[Any, Context], AsyncIterator[Any]]:
         async def serve(request: Any, context: Context) -> AsyncIterator[Any]:
-            begun = time.perf_counter()
-            meter.begin()
-            code = "OK"
-            entered = False
-            try:
-                self._gate.enter()
-                entered = True
-                async for reply in answer(request, self._call(context)):
-                    yield reply
-            except (asyncio.CancelledError, GeneratorExit):
-                code = "CANCELLED"
-                raise
-            except Exception as error:
-                refusal = self._refusal(error, context)
-                code = refusal.code
-                await _abort(context, refusal)
-            finally:
-                if entered:
-                    self._gate.leave()
-                meter.done(code, time.perf_counter() - begun)
+            with _Served(self._gate, meter) as served:
+                try:
+                    served.admit()
+                    async for reply in answer(request, self._call(context)):
+                        yield reply
+                except Exception as error:
+                    await self._refuse(error, context, served)
 
         return serve
+
+    async def _refuse(self, error: Exception, context: Context, served: _Served) -> None:
+        """End the RPC with what its caller is told of an error."""
+        refusal = self._refusal(error, context)
+        served.code = refusal.code
+        details = ((DETAILS_KEY, status_of(refusal).SerializeToString()),)
+        await context.abort(grpc_code(refusal), refusal.message, trailing_metadata=details)
 
     def _refusal(self, error: Exception, context: Context) -> RequestError:
         known = as_request_error(error)
@@ -169,17 +180,6 @@ class Dispatcher:
         if known.code in {"INTERNAL", "DATA_LOSS"}:
             self._metrics.error("api")
         return known
-
-
-async def _abort(context: Context, refusal: RequestError) -> None:
-    details = ((DETAILS_KEY, status_of(refusal).SerializeToString()),)
-    await context.abort(grpc_code(refusal), refusal.message, trailing_metadata=details)
-
-
-def _serialize(message: Any) -> bytes:
-    """Replies are messages, or bytes that a handler has put together itself."""
-    data: bytes = message if type(message) is bytes else message.SerializeToString()
-    return data
 
 
 def _unimplemented(method: MethodDescriptor) -> Handler:

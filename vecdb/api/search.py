@@ -116,7 +116,7 @@ class SearchService:
     def _wanted(self, options: pb.SearchOptions, call: Call) -> Wanted:
         """The options, checked."""
         limits = self._limits
-        k = options.k if options.k else _DEFAULT_K
+        k = options.k or min(_DEFAULT_K, limits.max_k)
         checks.between(k, 1, limits.max_k, "options.k", "max_k")
         checks.between(k + options.offset, 1, limits.max_k, "options.offset", "k + offset: max_k")
         for name in ("group_by", "diversity"):

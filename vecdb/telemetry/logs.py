@@ -76,7 +76,11 @@ def _last(format: Format, stream: TextIO) -> list[Processor]:  # noqa: A002
             structlog.processors.EventRenamer("message"),
             structlog.processors.JSONRenderer(default=str, ensure_ascii=False),
         ]
-    return [structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=32)]
+    # A traceback without the values of variables: they hold documents and tokens.
+    traceback = structlog.dev.plain_traceback
+    return [
+        structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=32, exception_formatter=traceback)
+    ]
 
 
 def redact(_logger: Any, _method: str, event: EventDict) -> EventDict:
