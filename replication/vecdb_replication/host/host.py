@@ -26,6 +26,7 @@ from vecdb_replication.wal import (
     LogFailed,
     LogFull,
     LogWriter,
+    SnapshotMark,
     Tombstone,
     Wal,
 )
@@ -261,9 +262,19 @@ class Host:
 
         Returns how many segments went. To be called every few seconds. Raises LogFull, LogFailed.
         """
-        return await self._loop.run_in_executor(self._pool, self._compact, list(self._groups.values()))
+        marks = await self._loop.run_in_executor(self._pool, self._checkpointed, list(self._groups.values()))
+        # By way of the writer, so that no record is written beside another before one sync: power loss may
+        # keep the later alone, and that looks like damage. And before the tombstone of a group that leaves.
+        updates = [
+            GroupUpdate(group, snapshot=mark) for group, mark in marks.items() if group in self._groups
+        ]
+        if updates:
+            await asyncio.wrap_future(self._writer.submit(updates))
+        return await self._loop.run_in_executor(self._pool, self._wal.drop_segments)
 
-    def _compact(self, groups: list[Group]) -> int:
+    def _checkpointed(self, groups: list[Group]) -> dict[int, SnapshotMark]:
+        """Checkpoint the groups that should shorten their log; how far each may."""
+        marks = {}
         pinned = self._wal.pinned()
         for held in groups:
             state = self._wal.state(held.id)
@@ -271,15 +282,15 @@ class Host:
                 continue
             try:
                 held.machine.checkpoint()
+                index = min(held.machine.durable_index, state.last_index)
+                if index >= state.first_index:
+                    marks[held.id] = SnapshotMark(index, self._wal.term(held.id, index), b"")
             except Exception:
                 if held.removed:
                     # Its state was closed under the checkpoint; its log goes by its tombstone.
                     continue
                 raise
-            index = min(held.machine.durable_index, state.last_index)
-            if index >= state.first_index:
-                self._wal.compact(held.id, index, conf=b"")
-        return self._wal.drop_segments()
+        return marks
 
     async def close(self) -> None:
         """Refuse new proposals, finish those under way, and stop. The log stays open: its owner closes it."""
