@@ -17,10 +17,12 @@ from typing import Any, TypeAlias
 import grpc
 import structlog
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
-from vecdb.api.errors import DETAILS_KEY, as_request_error, grpc_code, status_of
+from vecdb.api.errors import DETAILS_KEY, as_request_error, grpc_code, shortened, status_of
 from vecdb.query import RequestError
+from vecdb.query.errors import invalid
 from vecdb.security import Authenticator, Principal
 from vecdb.telemetry import NodeMetrics, RpcMeter
 
@@ -33,11 +35,18 @@ Handler = Callable[[Any, "Call"], Any]
 class Call:
     """One RPC as a service sees it."""
 
-    __slots__ = ("_context", "principal")
+    __slots__ = ("_context", "_tell", "principal")
 
-    def __init__(self, context: Context, principal: Principal) -> None:
+    def __init__(
+        self, context: Context, principal: Principal, tell: Callable[[Exception, Context], RequestError]
+    ) -> None:
         self._context = context
+        self._tell = tell
         self.principal = principal
+
+    def refusal(self, error: Exception) -> RequestError:
+        """What the caller is told of an error; one that is nobody's fault is logged."""
+        return self._tell(error, self._context)
 
     def seconds_left(self) -> float | None:
         """Until the caller's deadline; None where there is none."""
@@ -117,7 +126,7 @@ class Dispatcher:
     def _handler(self, method: MethodDescriptor, service: object) -> grpc.RpcMethodHandler[Any, Any]:
         answer: Handler = getattr(service, method.name, None) or _unimplemented(method)
         meter = self._metrics.rpc(method.containing_service.name, method.name)
-        parse = GetMessageClass(method.input_type).FromString
+        parse = _parser(method)
         serialize = GetMessageClass(method.output_type).SerializeToString
         if not method.server_streaming and not method.client_streaming:
             return grpc.unary_unary_rpc_method_handler(self._unary(answer, meter), parse, serialize)
@@ -135,7 +144,7 @@ class Dispatcher:
 
     def _call(self, context: Context) -> Call:
         """The call, if its caller may be told apart and still waits."""
-        call = Call(context, self._principal(context))
+        call = Call(context, self._principal(context), self._refusal)
         if call.seconds_left() == 0:
             raise RequestError("DEADLINE_EXCEEDED", "OVERLOADED", "the deadline had passed on arrival")
         return call
@@ -145,6 +154,8 @@ class Dispatcher:
             with _Served(self._gate, meter) as served:
                 try:
                     served.admit()
+                    if type(request) is Malformed:
+                        raise request.refusal()
                     return await answer(request, self._call(context))
                 except Exception as error:
                     await self._refuse(error, context, served)
@@ -156,7 +167,10 @@ class Dispatcher:
             with _Served(self._gate, meter) as served:
                 try:
                     served.admit()
-                    async for reply in answer(request, self._call(context)):
+                    if type(request) is Malformed:
+                        raise request.refusal()
+                    requests = _well_formed(request) if hasattr(request, "__aiter__") else request
+                    async for reply in answer(requests, self._call(context)):
                         yield reply
                 except Exception as error:
                     await self._refuse(error, context, served)
@@ -168,7 +182,7 @@ class Dispatcher:
         refusal = self._refusal(error, context)
         served.code = refusal.code
         details = ((DETAILS_KEY, status_of(refusal).SerializeToString()),)
-        await context.abort(grpc_code(refusal), refusal.message, trailing_metadata=details)
+        await context.abort(grpc_code(refusal), shortened(refusal.message), trailing_metadata=details)
 
     def _refusal(self, error: Exception, context: Context) -> RequestError:
         known = as_request_error(error)
@@ -180,6 +194,39 @@ class Dispatcher:
         if known.code in {"INTERNAL", "DATA_LOSS"}:
             self._metrics.error("api")
         return known
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """Stands for a message that cannot be parsed, until there is someone to tell."""
+
+    kind: str
+
+    def refusal(self) -> RequestError:
+        """INVALID_ARGUMENT."""
+        problem = f"is no {self.kind}: its bytes cannot be parsed, or are nested too deeply"
+        return invalid("request", problem)
+
+
+def _parser(method: MethodDescriptor) -> Callable[[bytes], Any]:
+    """A deserializer that never raises: what it raised, grpc would answer as UNKNOWN, unmetered."""
+    parse = GetMessageClass(method.input_type).FromString
+    malformed = Malformed(method.input_type.full_name)
+
+    def parsed(data: bytes) -> Any:
+        try:
+            return parse(data)
+        except DecodeError:
+            return malformed
+
+    return parsed
+
+
+async def _well_formed(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        if type(request) is Malformed:
+            raise request.refusal()
+        yield request
 
 
 def _unimplemented(method: MethodDescriptor) -> Handler:

@@ -17,6 +17,10 @@ from vecdb.shards import UnknownShard
 
 DOMAIN = "vecdb"
 DETAILS_KEY = "grpc-status-details-bin"
+# gRPC clients take 8 KiB of metadata. The words stand in it twice: percent-encoded, and in the details, which
+# are in base64.
+_MAX_WORDS = 400
+_MAX_VIOLATIONS = 3
 
 
 def as_request_error(error: BaseException) -> RequestError | None:
@@ -46,20 +50,29 @@ def as_request_error(error: BaseException) -> RequestError | None:
             return None
 
 
+def shortened(text: str) -> str:
+    """Words within what a trailer can carry: what a caller sent may be quoted in them, at any length."""
+    data = text.encode(errors="replace")
+    return text if len(data) <= _MAX_WORDS else data[:_MAX_WORDS].decode(errors="ignore") + "..."
+
+
 def status_of(error: RequestError) -> status_pb2.Status:
     """The google.rpc.Status of a refusal."""
-    status = status_pb2.Status(code=code_pb2.Code.Value(error.code), message=error.message)
+    status = status_pb2.Status(code=code_pb2.Code.Value(error.code), message=shortened(error.message))
     status.details.extend(_details(error))
     return status
 
 
 def _details(error: RequestError) -> Iterable[any_pb2.Any]:
-    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
+    metadata = {key: shortened(value) for key, value in error.metadata.items()}
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)
     yield _packed(info)
     if error.violations:
         bad = error_details_pb2.BadRequest()
-        for field, problem in error.violations:
-            bad.field_violations.add(field=field, description=problem, reason=error.reason)
+        for field, problem in error.violations[:_MAX_VIOLATIONS]:
+            bad.field_violations.add(
+                field=shortened(field), description=shortened(problem), reason=error.reason
+            )
         yield _packed(bad)
     if error.retry_after is not None:
         seconds = int(error.retry_after)

@@ -13,7 +13,7 @@ from vecdb_proto.v1 import search_pb2 as pb
 
 from vecdb.api import checks, convert, filters
 from vecdb.api.dispatch import Call
-from vecdb.api.errors import as_request_error, status_of
+from vecdb.api.errors import status_of
 from vecdb.catalog import CollectionRecord
 from vecdb.config import Limits
 from vecdb.query import Database, RequestError, reads, searches
@@ -83,33 +83,42 @@ class SearchService:
     async def SearchStream(
         self, requests: AsyncIterator[pb.SearchStreamRequest], call: Call
     ) -> AsyncIterator[pb.SearchStreamResponse]:
-        """Many queries over one stream."""
-        running: set[asyncio.Task[pb.SearchStreamResponse]] = set()
+        """Many queries over one stream. Each is answered as soon as it can be, whatever comes after it."""
+        answers: asyncio.Queue[pb.SearchStreamResponse | None] = asyncio.Queue()
+        room = asyncio.Semaphore(_STREAM_WIDTH)
+        running: set[asyncio.Task[None]] = set()
+
+        async def answer(request: pb.SearchStreamRequest) -> None:
+            answers.put_nowait(await self._answer(request, call))
+            room.release()
+
+        async def read() -> None:
+            try:
+                async for request in requests:
+                    # Further requests wait in the transport, which slows their sender down.
+                    await room.acquire()
+                    task = asyncio.create_task(answer(request))
+                    running.add(task)
+                    task.add_done_callback(running.discard)
+                await asyncio.gather(*running)
+            finally:
+                answers.put_nowait(None)
+
+        reading = asyncio.create_task(read())
         try:
-            async for request in requests:
-                running.add(asyncio.create_task(self._answer(request, call)))
-                if len(running) >= _STREAM_WIDTH:
-                    done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                    for task in done:
-                        yield task.result()
-                else:
-                    for task in [each for each in running if each.done()]:
-                        running.discard(task)
-                        yield task.result()
-            for next_done in asyncio.as_completed(running):
-                yield await next_done
+            while (ready := await answers.get()) is not None:
+                yield ready
+            # A reader that failed ends the stream with its error, once what was answered is sent.
+            await reading
         finally:
-            for task in running:
+            for task in (reading, *running):
                 task.cancel()
 
     async def _answer(self, request: pb.SearchStreamRequest, call: Call) -> pb.SearchStreamResponse:
         try:
             return pb.SearchStreamResponse(tag=request.tag, response=await self.Search(request.request, call))
         except Exception as error:
-            known = as_request_error(error)
-            if known is None:
-                raise
-            return pb.SearchStreamResponse(tag=request.tag, error=status_of(known))
+            return pb.SearchStreamResponse(tag=request.tag, error=status_of(call.refusal(error)))
 
     # --- what is asked -------------------------------------------------------
 
