@@ -12,7 +12,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -54,6 +54,7 @@ class Core:
         self.damage: ShardDamaged | None = None
         self.error: str | None = None
         self.changed = threading.Condition()  # notified after every new view
+        self.on_commit: Callable[[], None] = lambda: None  # called after each, with or without a new view
         self.last_write = time.monotonic()
         self._lock_handle = _lock(root)
         try:
@@ -241,11 +242,15 @@ class Core:
         sealed_parts = self.view.sealed
         if len(dead):
             sealed_parts = tuple(_without(part, dead) for part in sealed_parts)
-        self._commits += 1
+        self._committed()
         self.last_write = time.monotonic()
         view = View(effects.applied, effects.documents, sealed_parts, self._growing())
         view.inherit(self.view, [batch.docnos for batch in effects.batches], effects.dead)
         self._show(view)
+
+    def _committed(self) -> None:
+        self._commits += 1
+        self.on_commit()
 
     def _growing(self) -> tuple[Part, ...]:
         return tuple(block.part for block in self.blocks)
@@ -270,11 +275,12 @@ class Core:
 
     def new_segment_id(self) -> int:
         """An id that no segment had or will have, crash or not."""
-        with self.lock, self.store.transaction() as connection:
+        with self.lock:
             id_ = self._next_segment
-            put(connection, "next_segment", id_ + 1)
+            with self.store.transaction() as connection:
+                put(connection, "next_segment", id_ + 1)
             self._next_segment = id_ + 1
-            self._commits += 1
+            self._committed()
             return id_
 
     def rotate(self) -> None:
@@ -306,7 +312,7 @@ class Core:
                 connection.executemany(
                     "DELETE FROM dead WHERE docno = ?", [(docno,) for docno in dead.tolist()]
                 )
-            self._commits += 1
+            self._committed()
             kept = [item for item in self.view.sealed if _id_of(item) not in ids]
             if part is not None:
                 kept.append(part)

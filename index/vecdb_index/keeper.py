@@ -31,6 +31,7 @@ class Keeper:
         self._core = core
         self._wake = threading.Event()
         self._stop = threading.Event()
+        core.on_commit = self._wake.set  # the builder's come after the last write, and need a checkpoint too
         self._thread = threading.Thread(target=self._run, name="vecdb-keeper", daemon=True)
 
     def start(self) -> None:

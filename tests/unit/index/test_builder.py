@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,14 @@ def test_worn_segments_are_rebuilt() -> None:
 def clustered(rows: int, seed: int) -> Any:
     random = np.random.default_rng(seed)
     return (random.integers(0, 9, (rows, 12)) + 0.3 * random.standard_normal((rows, 12))).astype(np.float32)
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 5.0) -> bool:
+    """Whether it comes to hold in that time."""
+    deadline = time.monotonic() + seconds
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return holds()
 
 
 def wait_for_rest(shard: Shard) -> None:
@@ -191,3 +200,24 @@ def test_damage_ends_background_work(tmp_path: Path) -> None:
         assert (stats.state, stats.error) == ("damaged", f"{shard.path / 'x'}: a test says so")
         with pytest.raises(ShardDamaged):
             shard.upsert(["a"], np.ones((1, 4), np.float32))
+
+
+def test_what_the_builder_leaves_is_made_durable_without_a_write(tmp_path: Path) -> None:
+    """The keeper sleeps; then the builder seals and indexes: a checkpoint follows, and old files go."""
+    options = ShardOptions(seal_rows=100, rest_rows=10**6, rest_seconds=0.02, flat_rows=50)
+    with Shard.create(tmp_path / "shard", Schema(4, "l2"), options) as shard:
+        core_ = shard._core
+        shard.upsert([f"d{at}" for at in range(90)], clustered(90, 0)[:, :4])
+        assert eventually(lambda: not core_.unsynced)
+        core_.rotate()
+        shard._builder.wake()
+        assert shard.wait_indexed(30)
+        assert eventually(lambda: not core_.unsynced)
+        named = {
+            path
+            for item in core_.view.sealed
+            if item.rows.manifest
+            for path in item.rows.manifest.paths(shard.path)
+        }
+        assert named
+        assert set((shard.path / "segments").iterdir()) == named
