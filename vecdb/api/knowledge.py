@@ -28,6 +28,9 @@ from vecdb.security import Role
 
 _MAX_DATA: Final = 1 << 20
 _MAX_URI: Final = 1024
+# Ids of passages begin with the uri only as far as there is room for it.
+_MAX_PREFIX: Final = 400
+_LISTED: Final = 1_000
 _OUTCOMES: Final = {
     True: pb.INGEST_OUTCOME_UPDATED,
     False: pb.INGEST_OUTCOME_ADDED,
@@ -148,27 +151,22 @@ class KnowledgeService:
         record = self._db.collection(request.collection)
         limit = request.limit or min(1_000, self._limits.max_batch)
         checks.between(limit, 1, self._limits.max_batch, "limit", "max_batch")
+        checks.between(len(request.prefix.encode()), 0, _MAX_PREFIX, "prefix")
         after = cursor(request.cursor)
         await self._fresh(record, request)
         reply = pb.ListSourcesResponse(session=convert.session_token(self._db.positions(record.shards)))
-        found: dict[str, pb.SourceInfo] = {}
-        # A source's passages follow each other in id order, except where records of a container come between;
-        # so a page ends where the next source would be one too many.
-        while rows := await reads.by_prefix(self._db, record, request.prefix, after or "", 1_000):
+        while rows := await reads.by_prefix(self._db, record, request.prefix, after or "", _LISTED):
             for row in rows:
                 info = _source_info(row)
-                if info is None:
-                    continue
-                if info.uri not in found and len(found) == limit:
-                    reply.sources.extend(found.values())
-                    reply.next_cursor = (after or "").encode()
-                    return reply
+                # A source that is being replaced has a first passage twice: the old one and the new one.
+                if info is not None and not (reply.sources and reply.sources[-1].uri == info.uri):
+                    if len(reply.sources) == limit:
+                        reply.next_cursor = (after or "").encode()
+                        return reply
+                    reply.sources.append(info)
                 after = row.id
-                found.setdefault(info.uri, info).passages += 1
-            after = rows[-1].id
-            if len(rows) < 1_000:
+            if len(rows) < _LISTED:
                 break
-        reply.sources.extend(found.values())
         return reply
 
     async def DeleteSources(self, request: pb.DeleteSourcesRequest, call: Call) -> pb.DeleteSourcesResponse:
@@ -259,10 +257,15 @@ def _format(source: pb.SourceHeader) -> Format | None:
 
 
 def _source_info(row: Row) -> pb.SourceInfo | None:
+    """The source whose first passage a row is; None for every other row."""
     if not row.source:
         return None
     source = convert.source(row.source)
-    return pb.SourceInfo(uri=source.uri, title=source.title, content_hash=source.content_hash)
+    if source.ordinal:
+        return None
+    return pb.SourceInfo(
+        uri=source.uri, title=source.title, content_hash=source.content_hash, passages=source.count
+    )
 
 
 def _fill_citation(message: pb.Citation, citation: Citation, row: Row) -> None:

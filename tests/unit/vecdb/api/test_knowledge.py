@@ -330,3 +330,26 @@ def test_documents_without_text_are_not_cited(served: InProcessNode, docs: str) 
     (citation,) = reply.citations
     assert (list(citation.ids), citation.source.uri, citation.text) == (["told"], "told", "Honey is sweet.")
     assert (citation.source.start, citation.source.end) == (0, 15)
+
+
+def test_sources_whose_passages_interleave_are_listed_once(served: InProcessNode, docs: str) -> None:
+    """A source, and records whose ids come between its passages: each once over the pages, with its size."""
+    parts = [header(docs, target_tokens=16, max_tokens=24)]
+    for uri in ("x", "x#1", "x#2#3"):
+        parts += upload(uri, f"This is about {uri}. " + TOPICS["bees.txt"] * 10)
+    sizes = {answer.uri: answer.passages for answer in ingest(served, parts)}
+    assert min(sizes.values()) > 3
+    found, cursor = [], b""
+    while not found or cursor:
+        page = listed(served, docs, limit=1, cursor=cursor)
+        assert len(page.sources) == 1
+        found += [(info.uri, info.passages) for info in page.sources]
+        cursor = page.next_cursor
+    assert sorted(found) == sorted(sizes.items())
+
+
+def test_a_prefix_longer_than_ids_hold_is_refused(served: InProcessNode, docs: str) -> None:
+    """Beyond 400 bytes a prefix could miss sources, so it is no prefix."""
+    refused = refusal(lambda: listed(served, docs, prefix="u" * 401))
+    assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "prefix" in refused.message
