@@ -185,7 +185,7 @@ class Node:
             }
             await self._listen(stack, services)
             upkeep = asyncio.create_task(
-                self._upkeep(db.host, Watch(db.shards, partial(self._metrics.error, "engine")))
+                self._upkeep(db, Watch(db.shards, partial(self._metrics.error, "engine")))
             )
             stack.callback(upkeep.cancel)
             self._ready = True
@@ -250,15 +250,18 @@ class Node:
             max_collections=settings.limits.max_collections,
             disk_full=DiskGuard(data.root, settings.limits.min_free_disk_bytes),
         )
+        # A change that has begun needs the host and the shards to its end.
+        stack.push_async_callback(db.settle)
         return db, registry
 
-    async def _upkeep(self, host: Host, watch: Watch) -> None:
-        """Shorten the log now and then, and tell how the shards do, for as long as the node runs."""
+    async def _upkeep(self, db: Database, watch: Watch) -> None:
+        """Finish what changes left undone, tell how the shards do, and shorten the log now and then."""
         while True:
             await asyncio.sleep(_UPKEEP_SECONDS)
             try:
+                await db.reconcile()
                 watch.look()
-                if dropped := await host.compact():
+                if dropped := await db.host.compact():
                     log.debug("dropped log segments", count=dropped)
             except LogError as error:
                 # A full disk: the log stays long until there is room. A failed log has ended the process.

@@ -13,7 +13,7 @@ from vecdb_proto.v1 import cluster_pb2 as pb
 from vecdb_proto.v1.collections_pb2 import ShardInfo
 
 from vecdb.api import convert
-from vecdb.api.collections import shard_infos
+from vecdb.api.collections import shard_info
 from vecdb.api.dispatch import Call
 from vecdb.catalog import CollectionRecord
 from vecdb.query import Database
@@ -70,17 +70,19 @@ class ClusterService:
             detail="; ".join(problems),
         )
         for record in state.collections.values():
-            # One that is being made or dropped at this moment is not among them.
-            with suppress(UnknownShard, ShardClosed):
-                for info in await db.run(self._shards, record):
-                    reply.shards.add(collection=record.name, info=info)
+            for info in await db.run(self._shards, record):
+                reply.shards.add(collection=record.name, info=info)
         return reply
 
     def _shards(self, record: CollectionRecord) -> list[ShardInfo]:
-        """What there is to say of a collection's shards. Blocks."""
-        shards = self._db.opened(record)
-        infos = shard_infos(record.shards, shards, [shard.stats() for shard in shards])
-        for info in infos:
-            info.replicas.append(self._facts.node_id)
-            info.leader = self._facts.node_id
+        """What there is to say of a collection's shards; of one that is not open, its id. Blocks."""
+        infos = []
+        for shard in record.shards:
+            info = ShardInfo(shard=shard)
+            with suppress(UnknownShard, ShardClosed):
+                opened = self._db.shards.get(shard)
+                info = shard_info(shard, opened, opened.stats())
+                info.replicas.append(self._facts.node_id)
+                info.leader = self._facts.node_id
+            infos.append(info)
         return infos

@@ -35,9 +35,7 @@ class CollectionsService:
         call.principal.require(Role.ADMIN)
         record, shards = await self._declared(request.config)
         made = await self._db.create(record, shards, request.if_not_exists)
-        return pb.CreateCollectionResponse(
-            collection=await self._info(made, detailed=True), session=self._token(made)
-        )
+        return pb.CreateCollectionResponse(collection=await self._info(made), session=self._token(made))
 
     async def _declared(self, config: pb.CollectionConfig) -> tuple[CollectionRecord, int]:
         """The record that a configuration asks for, and its number of shards."""
@@ -101,19 +99,14 @@ class CollectionsService:
         call.principal.require(Role.READ, request.collection)
         record = self._db.collection(request.collection)
         await await_fresh(self._db.host, self._db.state.epoch, record.shards, convert.freshness(request.read))
-        return pb.DescribeCollectionResponse(
-            collection=await self._info(record, detailed=True), session=self._token(record)
-        )
+        return pb.DescribeCollectionResponse(collection=await self._info(record), session=self._token(record))
 
     async def List(self, request: pb.ListCollectionsRequest, call: Call) -> pb.ListCollectionsResponse:
         """Every collection that the caller may read, by name."""
         infos = []
         for name, record in sorted(self._db.state.collections.items()):
-            if call.principal.role_on(name) is None:
-                continue
-            # One that is being made or dropped at this moment is not among them.
-            with suppress(UnknownShard, ShardClosed):
-                infos.append(await self._info(record, detailed=False))
+            if call.principal.role_on(name) is not None:
+                infos.append(await self._listed(record))
         token = convert.session_token(self._db.positions([]))
         return pb.ListCollectionsResponse(collections=infos, session=token)
 
@@ -137,7 +130,7 @@ class CollectionsService:
             )
         command = AlterCollection(record.name, add, tuple(request.drop_fields), recall, model)
         altered = await self._db.alter(command)
-        info = await self._info(altered, detailed=True)
+        info = await self._info(altered)
         return pb.AlterCollectionResponse(collection=info, session=self._token(altered))
 
     async def UpdateAliases(self, request: pb.UpdateAliasesRequest, call: Call) -> pb.UpdateAliasesResponse:
@@ -162,29 +155,45 @@ class CollectionsService:
     def _token(self, record: CollectionRecord) -> common_pb2.SessionToken:
         return convert.session_token(self._db.positions(record.shards))
 
-    async def _info(self, record: CollectionRecord, *, detailed: bool) -> pb.CollectionInfo:
+    async def _info(self, record: CollectionRecord) -> pb.CollectionInfo:
+        """All there is to say of a collection. UnknownShard, ShardClosed."""
         shards = self._db.opened(record)
         stats = await self._db.run(lambda: [shard.stats() for shard in shards])
+        info = self._summary(record, stats)
+        info.shards.extend(await self._db.run(shard_infos, record.shards, shards, stats))
+        return info
+
+    async def _listed(self, record: CollectionRecord) -> pb.CollectionInfo:
+        """A collection as it stands in a list: also one whose shards are being opened at this moment."""
+        return self._summary(record, await self._db.run(self._stats, record))
+
+    def _stats(self, record: CollectionRecord) -> list[ShardStats]:
+        """Of the shards that are open. Blocks."""
+        found = []
+        for shard in record.shards:
+            with suppress(UnknownShard, ShardClosed):
+                found.append(self._db.shards.get(shard).stats())
+        return found
+
+    def _summary(self, record: CollectionRecord, stats: Sequence[ShardStats]) -> pb.CollectionInfo:
+        is_indexed = len(stats) == len(record.shards) and all(each.state == "ready" for each in stats)
+        recalls = (1.0 if each.recall is None else each.recall for each in stats)
         info = pb.CollectionInfo(
             config=convert.config(record),
             collection_id=record.collection_id,
             documents=sum(each.documents for each in stats),
-            index_state=(
-                pb.INDEX_STATE_INDEXED
-                if all(each.state == "ready" for each in stats)
-                else pb.INDEX_STATE_INDEXING
-            ),
+            index_state=pb.INDEX_STATE_INDEXED if is_indexed else pb.INDEX_STATE_INDEXING,
             unindexed=sum(each.unindexed_rows for each in stats),
             disk_bytes=sum(each.disk_bytes for each in stats),
-            calibrated_recall=min(1.0 if each.recall is None else each.recall for each in stats),
+            calibrated_recall=min(
+                (1.0 if each.recall is None else each.recall for each in stats), default=0.0
+            ),
             model_fingerprint=record.fingerprint,
             created_at_ms=record.created_at_ms,
             aliases=self._db.state.aliases_of(record.name),
         )
         if info.documents:
             info.bytes_per_document = info.disk_bytes / info.documents
-        if detailed:
-            info.shards.extend(await self._db.run(shard_infos, record.shards, shards, stats))
         return info
 
 
@@ -192,10 +201,11 @@ def shard_infos(
     ids: Sequence[int], shards: Sequence[Shard], stats: Sequence[ShardStats]
 ) -> list[pb.ShardInfo]:
     """What there is to say of each shard. Blocks."""
-    return [_shard_info(*each) for each in zip(ids, shards, stats, strict=True)]
+    return [shard_info(*each) for each in zip(ids, shards, stats, strict=True)]
 
 
-def _shard_info(shard: int, opened: Shard, stats: ShardStats) -> pb.ShardInfo:
+def shard_info(shard: int, opened: Shard, stats: ShardStats) -> pb.ShardInfo:
+    """What there is to say of a shard. Blocks. ShardClosed."""
     info = pb.ShardInfo(
         shard=shard,
         documents=stats.documents,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 import structlog
@@ -53,6 +54,10 @@ class Database:
     """Says why there is too little room for writes, or nothing."""
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by whoever changes the set of collections: the catalogue and the shards move together."""
+    under_way: set[asyncio.Task[Any]] = field(default_factory=set)
+    """Changes in progress. They are the database's own, so that nobody who goes away takes one along."""
+    lacking: dict[str, str] = field(default_factory=dict)
+    """Why the shards of a collection are not as the catalogue says, as last told."""
 
     @property
     def state(self) -> CatalogState:
@@ -107,19 +112,18 @@ class Database:
         self, record: CollectionRecord, shard_count: int, if_not_exists: bool
     ) -> CollectionRecord:
         """Make a collection and open its shards. ALREADY_EXISTS, RESOURCE_EXHAUSTED."""
+        record = replace(record, created_at_ms=time.time_ns() // 1_000_000)
+        return await self._alone(partial(self._create, record, shard_count, if_not_exists))
+
+    async def _create(
+        self, record: CollectionRecord, shard_count: int, if_not_exists: bool
+    ) -> CollectionRecord:
         if len(self.state.collections) >= self.max_collections and record.name not in self.state.collections:
             raise RequestError(
                 "RESOURCE_EXHAUSTED",
                 "LIMIT_EXCEEDED",
                 f"there are {self.max_collections} collections, which is the limit (max_collections)",
             )
-        record = replace(record, created_at_ms=time.time_ns() // 1_000_000)
-        async with self.changing:
-            return await self._create(record, shard_count, if_not_exists)
-
-    async def _create(
-        self, record: CollectionRecord, shard_count: int, if_not_exists: bool
-    ) -> CollectionRecord:
         try:
             done = await self._change(CreateCollection(record, shard_count))
         except RequestError as refused:
@@ -134,10 +138,42 @@ class Database:
         assert done.record is not None, "a created collection has a record"
         try:
             await self._ensure(done.record)
-        except BaseException:
+        except Exception:
             await self._undo(done.record)
             raise
         return done.record
+
+    async def _alone(self, change: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run a change with no other beside it, and to its end.
+
+        Between the catalogue's part of a change and the shards' part nothing may stop it. A caller who is
+        cancelled before it has begun takes it back; one who is cancelled later only misses the answer.
+        """
+        await self.changing.acquire()
+        task = asyncio.create_task(change())
+        self.under_way.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self.under_way.discard(task)
+        self.changing.release()
+
+    async def settle(self) -> None:
+        """Wait for the change in progress, and let no other begin: the node is stopping."""
+        await self.changing.acquire()
+
+    async def reconcile(self) -> None:
+        """Bring the shards to what the catalogue says, where a change could not be finished.
+
+        What stands in the way is logged once for each collection, and tried again at the next call.
+        """
+        lacking = await self._alone(lambda: self.shards.reconcile(self.state))
+        for name, why in lacking.items():
+            if self.lacking.get(name) != why:
+                log.warning("the shards are not as the catalogue says", collection=name, reason=why)
+        self.lacking.clear()
+        self.lacking.update(lacking)
 
     async def _ensure(self, record: CollectionRecord) -> None:
         try:
@@ -153,33 +189,37 @@ class Database:
             await self._change(DropCollection(record.name))
             await self.shards.drop(record)
         except (RequestError, GroupError, LogError, OSError) as error:
-            # It stays, and its shards are made at the next start or when it is created again.
-            log.warning("a collection is left without shards", collection=record.name, reason=str(error))
+            # Where it stays, its shards are made as soon as that can be done.
+            log.warning("a collection could not be taken back", collection=record.name, reason=str(error))
 
     async def alter(self, command: AlterCollection) -> CollectionRecord:
         """Change what a collection declares."""
-        async with self.changing:
-            done = await self._change(command)
-            assert done.record is not None, "an altered collection has a record"
-            await self._ensure(done.record)
-            return done.record
+        return await self._alone(partial(self._alter, command))
+
+    async def _alter(self, command: AlterCollection) -> CollectionRecord:
+        done = await self._change(command)
+        assert done.record is not None, "an altered collection has a record"
+        await self._ensure(done.record)
+        return done.record
 
     async def update_aliases(self, command: UpdateAliases) -> None:
         """Point aliases elsewhere."""
-        await self._change(command)
+        await self._alone(partial(self._change, command))
 
     async def drop(self, name: str) -> None:
         """Drop a collection for good."""
+        await self._alone(partial(self._drop, name))
+
+    async def _drop(self, name: str) -> None:
         if name in self.state.aliases:
             raise RequestError(
                 "FAILED_PRECONDITION",
                 "BAD_ARGUMENT",
                 f"{name!r} is an alias; drop the collection by its name",
             )
-        async with self.changing:
-            done = await self._change(DropCollection(name))
-            assert done.record is not None, "a dropped collection has a record"
-            await self.shards.drop(done.record)
+        done = await self._change(DropCollection(name))
+        assert done.record is not None, "a dropped collection has a record"
+        await self.shards.drop(done.record)
 
     async def _change(self, command: Command) -> CatalogResult:
         frees = isinstance(command, DropCollection)

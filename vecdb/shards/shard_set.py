@@ -32,8 +32,9 @@ class ShardSet:
     """The node's shards, each the state machine of the group with its id.
 
     `open_all` brings up what the catalogue names and clears away what it does
-    not; afterwards `ensure` and `drop` follow its changes. The coroutines
-    belong to the host's loop; `get` and `samples` may be called anywhere.
+    not; afterwards `ensure` and `drop` follow its changes, one at a time, and
+    `reconcile` makes good what they could not finish. The coroutines belong to
+    the host's loop; `get` and `samples` may be called anywhere.
     """
 
     def __init__(self, root: Path, host: Host, wal: Wal, options: ShardOptions) -> None:
@@ -43,6 +44,7 @@ class ShardSet:
         self._options = options
         self._shards: dict[int, Shard] = {}
         self._owners: dict[int, str] = {}
+        self._followed: CatalogState | None = None
 
     def get(self, shard: int) -> Shard:
         """An open shard. UnknownShard."""
@@ -62,13 +64,43 @@ class ShardSet:
     async def open_all(self, state: CatalogState) -> None:
         """Open every shard of the catalogue. Raises what `Shard.open` and `Host.add` raise."""
         self._root.mkdir(parents=True, exist_ok=True)
-        wanted = {shard for record in state.collections.values() for shard in record.shards}
+        await self._clear_surplus(_shards_of(state))
+        for record in state.collections.values():
+            await self.ensure(record)
+        self._followed = state
+
+    async def reconcile(self, state: CatalogState) -> dict[str, str]:
+        """Drive the shards to what the catalogue says; returns what hinders it, by collection.
+
+        What belongs to no collection any more is told under the empty name. A
+        state that was reached is not gone through again.
+        """
+        if state is self._followed:
+            return {}
+        hindered = {}
+        wanted = _shards_of(state)
+        try:
+            for shard in self._shards.keys() - wanted:
+                await self._drop(shard)
+            await self._clear_surplus(wanted)
+        except Exception as error:
+            hindered[""] = str(error)
+        for record in state.collections.values():
+            # One collection that cannot be served must not keep the others from it.
+            try:
+                await self.ensure(record)
+            except Exception as error:
+                hindered[record.name] = str(error)
+        if not hindered:
+            self._followed = state
+        return hindered
+
+    async def _clear_surplus(self, wanted: set[int]) -> None:
+        """Remove the files and logs of shards that are not wanted and not open."""
         await asyncio.to_thread(self._clear, wanted)
         for group in self._wal.groups():
             if group not in wanted and group != CATALOG_GROUP and not self._wal.state(group).tombstone:
                 await self._host.bury(group)
-        for record in state.collections.values():
-            await self.ensure(record)
 
     def _clear(self, wanted: set[int]) -> None:
         """Remove shards whose making or dropping the node could not finish."""
@@ -127,11 +159,17 @@ class ShardSet:
     async def drop(self, record: CollectionRecord) -> None:
         """Close the shards of a dropped collection and remove their files."""
         for shard in record.shards:
-            opened = self._shards.pop(shard, None)
-            self._owners.pop(shard, None)
-            if opened is None:
-                continue
+            await self._drop(shard)
+
+    async def _drop(self, shard: int) -> None:
+        opened = self._shards.pop(shard, None)
+        self._owners.pop(shard, None)
+        if opened is None:
+            return
+        try:
             await self._host.remove(shard)
+        finally:
+            # Without its tombstone the log alone is left, which the next reconciliation buries.
             await asyncio.to_thread(self._remove, opened)
 
     def _remove(self, shard: Shard) -> None:
@@ -174,6 +212,10 @@ class ShardSet:
     def owner(self, shard: int) -> str:
         """The collection that a shard belongs to; empty for none."""
         return self._owners.get(shard, "")
+
+
+def _shards_of(state: CatalogState) -> set[int]:
+    return {shard for record in state.collections.values() for shard in record.shards}
 
 
 def _sync_directory(path: Path) -> None:
