@@ -63,6 +63,7 @@ class Effects:
     applied: int
     documents: int
     next_docno: int
+    sessions: int
     content: MultisetHash
     schema: Schema
     batches: list[Batch] = field(default_factory=list)
@@ -95,7 +96,7 @@ class Applier:
         self._effects = effects
         self._indexes = indexes
         self._published = vectors
-        self._retries = Retries(connection)
+        self._retries = Retries(connection, effects.sessions)
 
     def apply(self, entries: Iterable[tuple[int, bytes]]) -> list[ApplyResult]:
         """Apply entries in order; indexes are strictly increasing and above the applied index."""
@@ -104,6 +105,7 @@ class Applier:
     def finish(self) -> None:
         """Write what the transaction changed as a whole."""
         effects = self._effects
+        effects.sessions = self._retries.count
         put(self._connection, "applied", effects.applied)
         put(self._connection, "documents", effects.documents)
         put(self._connection, "next_docno", effects.next_docno)

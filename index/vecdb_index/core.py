@@ -31,6 +31,7 @@ from vecdb_index.hashing import MultisetHash
 from vecdb_index.knn import F32, I64
 from vecdb_index.parts import Part, Rows, View
 from vecdb_index.results import ApplyResult
+from vecdb_index.retries import count_sessions
 from vecdb_index.schema import Schema, ShardOptions
 from vecdb_index.sealed import Manifest
 from vecdb_index.store import FILE, Store, put
@@ -99,6 +100,7 @@ class Core:
             dead = [row[0] for row in self.store.writer.execute("SELECT docno FROM dead ORDER BY docno")]
             self._next_docno: int = meta["next_docno"]
             self._next_segment: int = meta["next_segment"]
+            self._sessions = count_sessions(self.store.writer)
             self._content = MultisetHash(meta["content_hash"])
             applied, documents = int(meta["applied"]), int(meta["documents"])
         except (sqlite3.DatabaseError, ValueError, KeyError, TypeError) as error:
@@ -193,6 +195,7 @@ class Core:
                 applied=view.applied,
                 documents=view.documents,
                 next_docno=self._next_docno,
+                sessions=self._sessions,
                 content=MultisetHash(self._content.digest()),
                 schema=self.schema,
             )
@@ -228,6 +231,7 @@ class Core:
         # The indexes first: they must know every document of a view before a reader can have the view.
         self.indexes.committed()
         self._next_docno, self._content, self.schema = effects.next_docno, effects.content, effects.schema
+        self._sessions = effects.sessions
         limit = self.options.block_rows(self.schema.dim)
         touched = set()
         for batch in effects.batches:

@@ -19,14 +19,26 @@ from vecdb_index.results import ApplyResult, Failure
 WINDOW: Final = 100_000
 SESSIONS: Final = 100_000
 
+# Left alone, SQLite reads all that is remembered in the order of sessions, to group without sorting.
+EXPIRED: Final = (
+    "SELECT session, MAX(sequence) FROM retries INDEXED BY retries_log_index"
+    " WHERE log_index <= ? GROUP BY session"
+)
+EVICTED: Final = (
+    "DELETE FROM sessions WHERE session IN (SELECT session FROM sessions"
+    " WHERE session NOT IN (SELECT session FROM retries) ORDER BY seen, session LIMIT ?)"
+)
+
 
 class Retries:
     """The window, inside the writer's transaction."""
 
     def __init__(
-        self, connection: sqlite3.Connection, window: int = WINDOW, sessions: int = SESSIONS
+        self, connection: sqlite3.Connection, count: int, *, window: int = WINDOW, sessions: int = SESSIONS
     ) -> None:
+        """``count`` is how many sessions are remembered; the attribute of that name follows."""
         self._connection = connection
+        self.count = count
         self._window, self._sessions = window, sessions
 
     def recall(self, session: bytes, sequence: int) -> ApplyResult | None:
@@ -58,14 +70,13 @@ class Retries:
             self._connection.execute(
                 "INSERT INTO sessions VALUES (?, ?, ?)", (session, -(2**63), result.index)
             )
+            self.count += 1
             self._evict()
 
     def forget(self, index: int) -> None:
         """Drop what lies outside the window at a log index; called for each, so batching changes nothing."""
         oldest = index - self._window
-        expired = self._connection.execute(
-            "SELECT session, MAX(sequence) FROM retries WHERE log_index <= ? GROUP BY session", (oldest,)
-        ).fetchall()
+        expired = self._connection.execute(EXPIRED, (oldest,)).fetchall()
         if not expired:
             return
         self._connection.executemany(
@@ -75,10 +86,11 @@ class Retries:
         self._connection.execute("DELETE FROM retries WHERE log_index <= ?", (oldest,))
 
     def _evict(self) -> None:
-        (count,) = self._connection.execute("SELECT COUNT(*) FROM sessions").fetchone()
-        if count > self._sessions:
-            self._connection.execute(
-                "DELETE FROM sessions WHERE session IN (SELECT session FROM sessions"
-                " WHERE session NOT IN (SELECT session FROM retries) ORDER BY seen, session LIMIT ?)",
-                (count - self._sessions,),
-            )
+        if self.count > self._sessions:
+            self.count -= self._connection.execute(EVICTED, (self.count - self._sessions,)).rowcount
+
+
+def count_sessions(connection: sqlite3.Connection) -> int:
+    """How many sessions are remembered: for opening a shard, as this looks at every one."""
+    (count,) = connection.execute("SELECT COUNT(*) FROM sessions").fetchone()
+    return int(count)

@@ -21,6 +21,7 @@ from vecdb_index import (
     Schema,
     Shard,
     ShardOptions,
+    UnknownMutation,
     Update,
     Upsert,
     WriteRefused,
@@ -29,7 +30,7 @@ from vecdb_index import (
 from vecdb_index.apply import MAX_ID_BYTES
 from vecdb_index.filters import Eq
 from vecdb_index.hashing import MultisetHash, document_digest
-from vecdb_index.retries import Retries
+from vecdb_index.retries import EVICTED, EXPIRED, Retries, count_sessions
 
 ONE = np.ones((1, 2), np.float32)
 TWO = np.arange(4, dtype=np.float32).reshape(2, 2)
@@ -219,7 +220,7 @@ def test_old_sessions_are_forgotten(tmp_path: Path) -> None:
         Shard.create(tmp_path / "shard", Schema(2, "l2"), STILL) as shard,
         shard._core.store.transaction() as conn,
     ):
-        retries = Retries(conn, window=10, sessions=3)
+        retries = Retries(conn, 0, window=10, sessions=3)
         for index in range(1, 31):
             retries.forget(index)
             retries.remember(b"%d" % index, 1, ApplyResult(index, 0))
@@ -227,6 +228,29 @@ def test_old_sessions_are_forgotten(tmp_path: Path) -> None:
         assert kept == set(range(21, 31))
         assert retries.recall(b"30", 1) == ApplyResult(30, 0)
         assert retries.recall(b"3", 1) is None
+        assert retries.count == count_sessions(conn) == 10
+
+
+@pytest.mark.parametrize("statement", [EXPIRED, EVICTED])
+def test_forgetting_does_not_read_what_is_remembered(shard: Shard, statement: str) -> None:
+    """What every entry runs finds its rows by index; read to the end, the memory would slow each write."""
+    with shard._core.store.reading() as connection:
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", (1,))]
+    assert not [step for step in plan if "SCAN retries" in step]
+    assert "SEARCH" in plan[0]
+
+
+def test_sessions_are_counted_with_their_transaction(tmp_path: Path) -> None:
+    """The number of sessions follows commits only, and is found again at opening."""
+    path = tmp_path / "shard"
+    with Shard.create(path, Schema(2, "l2"), STILL) as shard:
+        shard.apply([(at, encode(Delete(["x"], session=b"%d" % at, sequence=1))) for at in range(1, 4)])
+        with pytest.raises(UnknownMutation):
+            shard.apply([(4, encode(Delete(["x"], session=b"new", sequence=1))), (5, b"\xff" * 8)])
+        assert shard._core._sessions == 3
+    with Shard.open(path, STILL) as shard:
+        apply(shard, Delete(["x"], session=b"1", sequence=2))
+        assert shard._core._sessions == 3
 
 
 # --- the content hash
