@@ -115,9 +115,6 @@ class CollectionsService:
         call.principal.require(Role.ADMIN)
         record = self._db.collection(request.collection)
         add = convert.fields(request.add_fields, self._limits, "add_fields")
-        kept = {name for name, _ in record.fields} - set(request.drop_fields)
-        if len(kept | {name for name, _ in add}) > 64:
-            raise checks.invalid("add_fields", "a collection has at most 64 fields", "LIMIT_EXCEEDED")
         recall = round(request.target_recall, 6) if request.HasField("target_recall") else None
         if recall is not None:
             checks.between(recall, 0.5, 1.0, "target_recall")
@@ -185,9 +182,7 @@ class CollectionsService:
             index_state=pb.INDEX_STATE_INDEXED if is_indexed else pb.INDEX_STATE_INDEXING,
             unindexed=sum(each.unindexed_rows for each in stats),
             disk_bytes=sum(each.disk_bytes for each in stats),
-            calibrated_recall=min(
-                (1.0 if each.recall is None else each.recall for each in stats), default=0.0
-            ),
+            calibrated_recall=min(recalls, default=0.0),
             model_fingerprint=record.fingerprint,
             created_at_ms=record.created_at_ms,
             aliases=self._db.state.aliases_of(record.name),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 import structlog
 from vecdb_index import Shard, StorageFailed
@@ -30,11 +30,13 @@ from vecdb.catalog import (
     encode,
 )
 from vecdb.query.embedding import Embedding
-from vecdb.query.errors import RequestError, no_collection
+from vecdb.query.errors import RequestError, invalid, no_collection
 from vecdb.query.sessions import Positions
 from vecdb.shards import ShardSet
 
 log = structlog.get_logger(__name__)
+
+_MAX_FIELDS: Final = 64
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -193,10 +195,15 @@ class Database:
             log.warning("a collection could not be taken back", collection=record.name, reason=str(error))
 
     async def alter(self, command: AlterCollection) -> CollectionRecord:
-        """Change what a collection declares."""
+        """Change what a collection declares. INVALID_ARGUMENT for too many fields."""
         return await self._alone(partial(self._alter, command))
 
     async def _alter(self, command: AlterCollection) -> CollectionRecord:
+        if (held := self.state.collections.get(command.name)) is not None:
+            kept = {name for name, _ in held.fields} - set(command.drop_fields)
+            if len(kept | {name for name, _ in command.add_fields}) > _MAX_FIELDS:
+                problem = f"a collection has at most {_MAX_FIELDS} fields"
+                raise invalid("add_fields", problem, "LIMIT_EXCEEDED")
         done = await self._change(command)
         assert done.record is not None, "an altered collection has a record"
         await self._ensure(done.record)

@@ -134,7 +134,7 @@ def test_a_collection_that_finds_no_room_for_its_shards_is_taken_back(
     tmp_path: Path, filling: Filling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A creation whose shards cannot be made is DISK_FULL, the name is free again, and lists are whole; where
-    it cannot even be taken back, the next creation or start completes it."""
+    it cannot even be taken back, it is told of, and completed later."""
     made = Shard.create
     stay_full = False
 
@@ -151,9 +151,12 @@ def test_a_collection_that_finds_no_room_for_its_shards_is_taken_back(
         stay_full = True
         refused = refusal(lambda: create(node, "c", shards=2))
         assert refused.reason == "DISK_FULL"
-        filling.full = False
+        stay_full = filling.full = False
         listed = node.collections.List(collections_pb2.ListCollectionsRequest()).collections
-        assert [each.config.name for each in listed] == ["kept"]
+        assert [(each.config.name, each.index_state) for each in listed] == [
+            ("c", collections_pb2.INDEX_STATE_INDEXING),
+            ("kept", collections_pb2.INDEX_STATE_INDEXED),
+        ]
         refused = refusal(lambda: upsert(node, "c", ["a"]))
         assert refused.code is grpc.StatusCode.UNAVAILABLE
         monkeypatch.setattr("vecdb.shards.shard_set.Shard.create", made)

@@ -6,7 +6,9 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,14 @@ import grpc
 import pytest
 from vecdb_proto.v1 import cluster_pb2, collections_pb2
 
-from tests.support.inprocess import InProcessNode, refusal
+from tests.support.inprocess import InProcessNode, Refused, refusal
 from tests.unit.vecdb.catalog.records import record
 from tests.unit.vecdb.query.requests import create
 from vecdb.catalog import CATALOG_GROUP, AlterCollection, CreateCollection, DropCollection, encode
 from vecdb.shards import ShardSet
 
 C = collections_pb2
+Name = Callable[[], str]
 
 
 @pytest.fixture
@@ -182,3 +185,45 @@ def test_a_drop_that_fails_halfway_is_finished(quick: InProcessNode, monkeypatch
 
 def _refuse(path: Path) -> None:
     raise OSError("not now")
+
+
+# --- limits -------------------------------------------------------------------
+
+
+def at_once(calls: list[Callable[[], Any]]) -> list[Refused]:
+    """Make calls at the same time; returns the refusals."""
+
+    def tried(call: Callable[[], Any]) -> Refused | None:
+        try:
+            call()
+        except grpc.RpcError as error:
+            return Refused(error)
+        return None
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [refused for refused in pool.map(tried, calls) if refused is not None]
+
+
+def test_creations_at_once_do_not_pass_the_limit(tmp_path: Path) -> None:
+    """Of twelve creations at once under a limit of 3 three are taken, the others are LIMIT_EXCEEDED."""
+    with InProcessNode(tmp_path, limits={"min_free_disk_bytes": 0, "max_collections": 3}) as node:
+        refused = at_once([partial(create, node, f"c{n}") for n in range(12)])
+        assert {(each.code, each.reason) for each in refused} == {
+            (grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED")
+        }
+        assert (len(refused), len(listed(node))) == (9, 3)
+
+
+def test_alterations_at_once_do_not_pass_the_limit_of_fields(node: InProcessNode, name: Name) -> None:
+    """Of four alterations that add 40 fields each one is taken."""
+    create(node, c := name())
+
+    def add(group: int) -> None:
+        fields = [C.Field(name=f"f{group}_{n}", type=C.FIELD_TYPE_INT) for n in range(40)]
+        node.collections.Alter(C.AlterCollectionRequest(collection=c, add_fields=fields))
+
+    refused = at_once([partial(add, group) for group in range(4)])
+    assert [(each.code, each.reason) for each in refused] == [
+        (grpc.StatusCode.INVALID_ARGUMENT, "LIMIT_EXCEEDED")
+    ] * 3
+    assert len(listed(node)[c].config.fields) == 40
