@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from shards import ids_of
-from vecdb_index import Schema, Shard, ShardDamaged, ShardOptions, core
+from vecdb_index import Schema, Shard, ShardDamaged, ShardOptions, builder, core
+from vecdb_index import build as build_module
 from vecdb_index.build import Build
 from vecdb_index.builder import Builder, choose
 from vecdb_index.calibrate import SAMPLE
@@ -220,4 +222,172 @@ def test_what_the_builder_leaves_is_made_durable_without_a_write(tmp_path: Path)
             for path in item.rows.manifest.paths(shard.path)
         }
         assert named
-        assert set((shard.path / "segments").iterdir()) == named
+        assert eventually(lambda: set((shard.path / "segments").iterdir()) == named)
+
+
+def fed(shard: Shard, build: Build, ids: list[str], vectors: Any) -> None:
+    """Write documents, have them sealed by a builder's turns, and give them to the build."""
+    shard.upsert(ids, vectors)
+    known = {part.rows.manifest.id for part in shard._core.view.sealed if part.rows.manifest}
+    shard._core.rotate()
+    shard._builder._seal(shard._core.blocks[0])
+    for part in shard._core.view.sealed:
+        if part.rows.manifest and part.rows.manifest.id not in known:
+            build.feed(part)
+
+
+def by_hand(path: Path, **options: Any) -> tuple[Shard, Builder, Build]:
+    """A shard whose builder takes turns when told to, with a build that has nothing yet."""
+    shard = Shard.create(path, Schema(12, "l2"), ShardOptions(rest_seconds=3600.0, threads=1, **options))
+    shard._builder.stop()
+    build = shard._builder._build = Build(shard._core)
+    return shard, shard._builder, build
+
+
+def exact(shard: Shard) -> int:
+    return sum(part.living for part in shard._core.view.parts if part.rows.graph is None)
+
+
+def test_much_is_published_while_more_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With always something left to take in and never a pause, what is searched exactly stays bounded."""
+    monkeypatch.setattr(builder, "_EARLY_ROWS", 300)
+    monkeypatch.setattr(builder, "_MUCH_ROWS", 300)
+    monkeypatch.setattr(build_module, "STEP_BYTES", 4 * 12 * 64)  # several steps a source
+    shard, by, build = by_hand(tmp_path / "shard", flat_rows=100)
+    rows = clustered(200, 0)
+    with shard:
+        most = []
+        for batch in range(20):
+            fed(shard, build, [f"{batch}-{at}" for at in range(200)], rows + batch)
+            while build.queued > 200:  # never empty
+                assert by._turn() == 0.0
+            most.append(exact(shard))
+            assert sum(part.living for part in shard._core.view.parts) == (batch + 1) * 200
+        assert max(most) <= 300 + 3 * 200
+        assert build.written >= 3200
+        assert build.busy
+        by._build = None
+        assert shard.count() == 20 * 200
+        shard.verify()
+
+
+def test_a_large_segment_is_not_rewritten_for_little() -> None:
+    """When a segment is written without a pause: by what was added, and by what there was."""
+
+    @dataclass
+    class Counted:
+        written: int
+        added: int
+        unwritten: tuple[int, ...] = ()
+        since: float = float("inf")
+
+        def __len__(self) -> int:
+            return self.written + self.added
+
+    def due(*numbers: Any, **named: Any) -> bool:
+        return builder._due(cast(Build, Counted(*numbers, **named)))
+
+    assert not due(0, 32_767)
+    assert due(0, 32_768)
+    assert not due(32_768, 32_767)
+    assert due(32_768, 32_768)
+    assert not due(400_000, 65_535)
+    assert due(400_000, 65_536)
+    assert not due(4_000_000, 499_999)
+    assert due(4_000_000, 500_000)
+    # Long vectors: few rows, but many segments of them.
+    assert due(0, 4000, unwritten=tuple(range(16)))
+    assert not due(0, 4000, unwritten=tuple(range(15)))
+    assert not due(400_000, 4000, unwritten=tuple(range(16)))
+    # What waits long.
+    assert due(8000, 2000, since=time.monotonic() - 11)
+    assert not due(8000, 2000, since=time.monotonic() - 5)
+    assert not due(8000, 1999, since=time.monotonic() - 11)
+    assert not due(8000, 0, since=time.monotonic() - 11)
+
+
+def test_the_dead_are_not_indexed(tmp_path: Path) -> None:
+    """Rows that die while they wait never enter a graph, and a segment of nothing else goes at once."""
+    shard, by, build = by_hand(tmp_path / "shard", flat_rows=100)
+    ids = [f"d{at}" for at in range(200)]
+    rows = clustered(200, 0)
+    with shard:
+        for batch in range(5):
+            fed(shard, build, ids, rows + batch)
+        fed(shard, build, ["a", *ids[:50]], rows[:51] + 9)
+        assert len(build.sources) == 6
+        assert by._turn() == 0.0
+        assert len(shard._core.view.sealed) == len(build.sources) == 2
+        while build.busy:
+            assert by._turn() == 0.0
+        assert len(build) == 201
+        by._write(build)
+        (segment,) = shard.stats().segments
+        assert (segment.rows, segment.tombstones) == (201, 0)
+        found = shard.get([*ids, "a"], vector=True)
+        expected = np.concatenate([rows[1:51] + 9, rows[50:] + 4, rows[:1] + 9])
+        assert np.array_equal(np.stack([row.vector for row in found if row.vector is not None]), expected)
+        shard.verify()
+
+
+def test_a_source_dead_after_it_was_taken_stays_dead(tmp_path: Path) -> None:
+    """Rows that die in the build become tombstones of what it writes, also when all of their source did."""
+    shard, by, build = by_hand(tmp_path / "shard", flat_rows=100)
+    rows = clustered(200, 0)
+    with shard:
+        fed(shard, build, [f"a{at}" for at in range(100)], rows[:100])
+        fed(shard, build, [f"b{at}" for at in range(100)], rows[100:])
+        while build.busy:
+            by._turn()
+        shard.delete([f"a{at}" for at in range(100)])
+        assert not by._drop_empty(shard._core.view)
+        by._write(build)
+        (segment,) = shard.stats().segments
+        assert (segment.rows, segment.tombstones) == (200, 100)
+        found = ids_of(shard, shard.search(rows[0], 100, exact=True).docnos)
+        assert sorted(found) == sorted(f"b{at}" for at in range(100))
+
+
+def test_a_build_begins_anew_when_much_of_it_is_dead(tmp_path: Path) -> None:
+    """While documents are rewritten without a pause, the dead stay a bounded share of what is stored."""
+    shard, by, build = by_hand(tmp_path / "shard", flat_rows=100)
+    ids = [f"d{at}" for at in range(1000)]
+    with shard:
+        fed(shard, build, ids, clustered(1000, 0))
+        while build.busy:
+            by._turn()
+        by._write(build)
+        for batch in range(30):
+            some = ids[batch * 100 % 1000 :][:100]
+            fed(shard, build, some, clustered(100, batch + 1))
+            while build.busy or build.unwritten:
+                if by._turn() != 0.0:
+                    by._write(build)
+                assert by._build is not None
+                build = by._build
+            view = shard._core.view
+            assert sum(part.living for part in view.parts) == 1000
+            assert sum(part.dead for part in view.sealed) <= 0.2 * 1250 + 100
+        shard.verify()
+
+
+def test_worn_segments_are_taken_in_by_a_build(tmp_path: Path) -> None:
+    """A segment that the build does not stand for is not left with its tombstones until writes pause."""
+    shard, by, build = by_hand(tmp_path / "shard", flat_rows=100)
+    with shard:
+        fed(shard, build, [f"a{at}" for at in range(200)], clustered(200, 0))
+        while build.busy:
+            by._turn()
+        by._write(build)
+        by._build = build = Build(shard._core)
+        fed(shard, build, [f"b{at}" for at in range(200)], clustered(200, 1))
+        while build.busy:
+            by._turn()
+        shard.delete([f"a{at}" for at in range(50)])
+        assert by._feed(shard._core.view)
+        assert not by._feed(shard._core.view)
+        while build.busy:
+            by._turn()
+        by._write(build)
+        (segment,) = shard.stats().segments
+        assert (segment.rows, segment.tombstones) == (350, 0)
