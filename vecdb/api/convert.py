@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgpack
@@ -59,6 +59,7 @@ CODES: Final = {
     "UNAVAILABLE": 14,
 }
 ALL_PARTS: Final = EVERYTHING
+_MAX_PAYLOAD_FIELDS: Final = 256
 
 
 # --- requests -----------------------------------------------------------------
@@ -88,7 +89,12 @@ def parts(request: Any) -> Parts:
     wanted = request.projection
     if wanted.vector_names:
         raise checks.not_served("projection.vector_names", "named vectors")
-    return Parts(wanted.payload or bool(wanted.payload_fields), wanted.text, wanted.vector)
+    count = len(wanted.payload_fields)
+    if count > _MAX_PAYLOAD_FIELDS:
+        problem = f"has {count} keys; the limit is {_MAX_PAYLOAD_FIELDS}"
+        raise checks.invalid("projection.payload_fields", problem, "LIMIT_EXCEEDED")
+    fields = frozenset(wanted.payload_fields)
+    return Parts(wanted.payload or bool(fields), wanted.text, wanted.vector, fields)
 
 
 # --- replies ------------------------------------------------------------------
@@ -107,7 +113,7 @@ def source(packed: bytes) -> common_pb2.Source:
     return common_pb2.Source(**msgpack.unpackb(packed))
 
 
-def fill_document(document: common_pb2.Document, row: Row, fields: Sequence[str] = ()) -> None:
+def fill_document(document: common_pb2.Document, row: Row, fields: frozenset[str]) -> None:
     """Write a stored document into a message."""
     document.id = row.id
     document.version = row.version
@@ -124,15 +130,15 @@ def fill_document(document: common_pb2.Document, row: Row, fields: Sequence[str]
         document.vector = row.vector.tobytes()
 
 
-def projected(payload: bytes, fields: Sequence[str]) -> bytes:
+def projected(payload: bytes, fields: frozenset[str]) -> bytes:
     """A payload with only these top-level keys."""
     # Timestamps are kept as the objects they came as, so that they go out as they came in.
     kept = msgpack.unpackb(payload, timestamp=0, strict_map_key=False)
-    cut: bytes = msgpack.packb({key: value for key, value in kept.items() if key in set(fields)})
+    cut: bytes = msgpack.packb({key: value for key, value in kept.items() if key in fields})
     return cut
 
 
-def documents(rows: Iterable[Row], fields: Sequence[str] = ()) -> list[common_pb2.Document]:
+def documents(rows: Iterable[Row], fields: frozenset[str]) -> list[common_pb2.Document]:
     """Messages of stored documents."""
     made = []
     for row in rows:

@@ -164,7 +164,7 @@ class DocumentsService:
         await self._fresh(record, request)
         rows = await reads.get(self._db, record, ids, parts)
         return pb.GetResponse(
-            documents=convert.documents(rows, request.projection.payload_fields),
+            documents=convert.documents(rows, parts.fields),
             session=self._token(record),
         )
 
@@ -181,7 +181,7 @@ class DocumentsService:
         rows = await reads.scroll(self._db, record, after, limit, where, parts)
         reply = pb.ScrollResponse(session=self._token(record))
         size = 0
-        for document in convert.documents(rows, request.projection.payload_fields):
+        for document in convert.documents(rows, parts.fields):
             size += document.ByteSize() + 16
             # A page fits into a message, whatever the documents' sizes; one document always does.
             if size > self._limits.max_message_bytes // 2 and reply.documents:

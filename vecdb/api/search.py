@@ -48,11 +48,10 @@ class SearchService:
         vectors, left_out = await self._query(record, request.query)
         (found,) = await searches.search(self._db, record, vectors, _widened(wanted, left_out))
         reply = pb.SearchResponse(session=convert.session_token(self._db.positions(record.shards)))
-        fields = request.options.projection.payload_fields
         for score, row in _without(found, left_out, wanted):
             hit = reply.hits.add()
             hit.score = score
-            convert.fill_document(hit.document, row, fields)
+            convert.fill_document(hit.document, row, wanted.parts.fields)
         _explain(reply.explain, found)
         return reply
 
@@ -77,7 +76,7 @@ class SearchService:
         await await_fresh(self._db.host, self._db.state.epoch, record.shards, read)
         found = await searches.search(self._db, record, vectors, wanted)
         reply = pb.SearchBatchResponse(session=convert.session_token(self._db.positions(record.shards)))
-        _fill_columns(reply, found, wanted, request.options.projection.payload_fields)
+        _fill_columns(reply, found, wanted.parts)
         return reply
 
     async def SearchStream(
@@ -223,9 +222,7 @@ def _without(found: Found, left_out: frozenset[str], wanted: Wanted) -> list[tup
     return kept[wanted.offset : wanted.offset + wanted.k]
 
 
-def _fill_columns(
-    reply: pb.SearchBatchResponse, found: Sequence[Found], wanted: Wanted, fields: Sequence[str]
-) -> None:
+def _fill_columns(reply: pb.SearchBatchResponse, found: Sequence[Found], parts: reads.Parts) -> None:
     reply.counts.extend([len(each.hits) for each in found])
     hits = [hit for each in found for hit in each.hits]
     reply.ids.extend([row.id for _, row in hits])
@@ -234,13 +231,13 @@ def _fill_columns(
     names: dict[str, int] = {}
     reply.authors.extend([names.setdefault(row.author, len(names)) for _, row in hits])
     reply.author_names.extend(names)
-    if wanted.parts.payload:
+    if parts.payload:
         reply.payloads.extend(
-            [convert.projected(row.payload, fields) if fields else row.payload for _, row in hits]
+            [convert.projected(row.payload, parts.fields) if parts.fields else row.payload for _, row in hits]
         )
-    if wanted.parts.text:
+    if parts.text:
         reply.texts.extend([row.text or "" for _, row in hits])
-    if wanted.parts.vector:
+    if parts.vector:
         reply.vectors = b"".join(row.vector.tobytes() for _, row in hits if row.vector is not None)
     if found:
         _explain(reply.explain, found[0])

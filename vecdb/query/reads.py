@@ -21,6 +21,8 @@ class Parts:
     payload: bool = True
     text: bool = True
     vector: bool = False
+    fields: frozenset[str] = frozenset()
+    """Only these top-level keys of the payload; empty for all of it."""
 
 
 EVERYTHING = Parts()

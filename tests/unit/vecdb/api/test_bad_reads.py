@@ -91,6 +91,10 @@ READS = {
         "search.Search", search(projection=common_pb2.Projection(vector_names=["v"])),
         UNIMPLEMENTED, "NOT_IMPLEMENTED", "projection.vector_names",
     ),
+    "too many keys of a payload": Case(
+        "search.Search", search(projection=common_pb2.Projection(payload_fields=["k"] * 257)),
+        INVALID, "LIMIT_EXCEEDED", "projection.payload_fields", ("257", "256"),
+    ),
     "examples without a positive one": Case(
         "search.Search", search(search_pb2.Query(examples=search_pb2.Examples(negative=["a"]))),
         INVALID, "BAD_ARGUMENT", "query.examples",
