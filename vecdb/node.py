@@ -58,7 +58,7 @@ from vecdb.query import Database
 from vecdb.query.embedding import Embedding
 from vecdb.security import Authenticator, AuthError, TokenFileError
 from vecdb.security.tls import TlsError, server_context, server_credentials
-from vecdb.shards import ShardSet, Watch
+from vecdb.shards import ShardSet, Watch, open_files
 from vecdb.telemetry import HttpServer, NodeMetrics, standard_routes
 
 log = structlog.get_logger(__name__)
@@ -159,6 +159,7 @@ class Node:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         started = time.monotonic()
+        open_files.raise_limit()
         async with AsyncExitStack() as stack:
             data = open_data_dir(self._settings.data_dir, may_begin=self._may_begin())
             stack.callback(data.close)

@@ -23,7 +23,8 @@ from vecdb.catalog.records import CatalogState
 
 _MAGIC: Final = b"vecdbcat"
 _FORMAT: Final = 1
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+# What passes: no room on the disk, or no file that may be opened.
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
 
 
 class CatalogDamaged(Exception):
@@ -68,7 +69,7 @@ class CatalogMachine:
             _write(self._path, state)
         except OSError as error:
             if error.errno in _FULL:
-                raise StorageFull(f"{self._path}: {error.strerror}") from error
+                raise StorageFull(f"the catalogue cannot be written: {error.strerror}") from error
             raise
         self.state = state
         if self._on_change is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import sqlite3
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,11 +33,12 @@ from vecdb.catalog import (
 from vecdb.query.embedding import Embedding
 from vecdb.query.errors import RequestError, invalid, no_collection
 from vecdb.query.sessions import Positions
-from vecdb.shards import ShardSet
+from vecdb.shards import ShardSet, open_files
 
 log = structlog.get_logger(__name__)
 
 _MAX_FIELDS: Final = 64
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -120,12 +122,8 @@ class Database:
     async def _create(
         self, record: CollectionRecord, shard_count: int, if_not_exists: bool
     ) -> CollectionRecord:
-        if len(self.state.collections) >= self.max_collections and record.name not in self.state.collections:
-            raise RequestError(
-                "RESOURCE_EXHAUSTED",
-                "LIMIT_EXCEEDED",
-                f"there are {self.max_collections} collections, which is the limit (max_collections)",
-            )
+        if record.name not in self.state.collections:
+            self._refuse_too_many(shard_count)
         try:
             done = await self._change(CreateCollection(record, shard_count))
         except RequestError as refused:
@@ -144,6 +142,16 @@ class Database:
             await self._undo(done.record)
             raise
         return done.record
+
+    def _refuse_too_many(self, new_shards: int) -> None:
+        if len(self.state.collections) >= self.max_collections:
+            raise RequestError(
+                "RESOURCE_EXHAUSTED",
+                "LIMIT_EXCEEDED",
+                f"there are {self.max_collections} collections, which is the limit (max_collections)",
+            )
+        if why := open_files.why_not(new_shards):
+            raise RequestError("RESOURCE_EXHAUSTED", "LIMIT_EXCEEDED", why)
 
     async def _alone(self, change: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run a change with no other beside it, and to its end.
@@ -180,8 +188,11 @@ class Database:
     async def _ensure(self, record: CollectionRecord) -> None:
         try:
             await self.shards.ensure(record)
-        except (GroupBlocked, LogFull, StorageFailed, OSError) as error:
-            if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        except (GroupBlocked, LogFull, StorageFailed, OSError, sqlite3.Error) as error:
+            if open_files.are_short(error):
+                message = "the node has too many open files to open the collection's shards (ulimit -n)"
+                raise RequestError("RESOURCE_EXHAUSTED", "LIMIT_EXCEEDED", message) from error
+            if isinstance(error, sqlite3.Error) or (isinstance(error, OSError) and error.errno not in _FULL):
                 raise
             raise RequestError("RESOURCE_EXHAUSTED", "DISK_FULL", str(error), retry_after=5.0) from error
 
