@@ -48,6 +48,6 @@ def graph_width(part: Part, wish: Wish, k: int, matching: int | None) -> int | N
         return None
     # Tombstones select too: half of the rows dead is a filter of 50 %.
     left = part.living if matching is None else matching
-    ef = width(rows.efs, wish, k, left / len(rows))
+    ef = min(width(rows.efs, wish, k, left / len(rows)), len(rows))
     # An exact pass also beats a graph on few rows, and when k is a good part of what there is.
     return None if left <= ROWS_PER_WIDTH * ef and (matching is not None or k > CALIBRATED_K) else ef

@@ -56,16 +56,25 @@ class Target:
         return self.part.living if self.rows is None else len(self.rows)
 
     def search(self, vectors: F32, k: int) -> tuple[F32, I64]:
-        """Scores and docnos (nq, min(k, size)), best first; docno -1 where a graph found no more."""
+        """Scores and docnos (nq, min(k, size)), best first; docno -1 where there is no more to find."""
         k = min(k, self.size)
         rows = self.part.rows
-        if self.ef is not None:
-            found = knn.search(rows.graph, vectors, k, self._graph_params(max(self.ef, k)))
-            if found[1][:, -1].min() >= 0:
-                return found[0], rows.docnos[found[1]]
-            # A graph under a selector may give up early; what it owes is there, so look at every row.
-        scores, at = knn.search(rows.flat, vectors, k, self._flat_params())
-        return scores, rows.docnos[at]
+        if self.ef is None:
+            return self._named(*knn.search(rows.flat, vectors, k, self._flat_params()))
+        scores, at = knn.search(rows.graph, vectors, k, self._graph_params(max(self.ef, k)))
+        short = np.flatnonzero(at[:, -1] < 0)
+        if len(short):
+            # A graph under a selector may give up early; what it owes is there, so look at every row. Once:
+            # what that does not find either has no score.
+            some = np.ascontiguousarray(vectors[short])
+            scores[short], at[short] = knn.search(rows.flat, some, k, self._flat_params())
+        return self._named(scores, at)
+
+    def _named(self, scores: F32, at: I64) -> tuple[F32, I64]:
+        """Docnos for rows. A row is -1 where nothing was left that has a score: distances can overflow."""
+        docnos = self.part.rows.docnos[at]
+        docnos[at < 0] = -1
+        return scores, docnos
 
     def _graph_params(self, ef: int) -> Any:
         if self.rows is None:
@@ -101,7 +110,7 @@ def run(view: View, query: Query, ids: Ids) -> SearchResult:
     if not total or not count:
         return SearchResult(np.zeros(count, np.int32), np.empty(0, np.int64), np.empty(0, np.float32))
     keys, docnos = _nearest(targets, query, query.vectors, min(query.k + 1, total))
-    tied = _tied_beyond(keys, query.k)
+    tied = _tied_beyond(keys, docnos, query.k)
     if tied is not None:
         keys, docnos = _widen(targets, query, keys, docnos, tied, total)
     _break_ties(keys, docnos, ids)
@@ -139,11 +148,11 @@ def _nearest(targets: list[Target], query: Query, vectors: F32, k: int) -> tuple
     return np.take_along_axis(keys, order, axis=1), np.take_along_axis(docnos, order, axis=1)
 
 
-def _tied_beyond(keys: F32, k: int) -> I64 | None:
-    """The queries whose k-th and next hits tie, or None."""
+def _tied_beyond(keys: F32, docnos: I64, k: int) -> I64 | None:
+    """The queries whose k-th and next hits tie, or None. Places without a hit are all alike, and no tie."""
     if keys.shape[1] <= k:
         return None
-    tied = keys[:, k - 1] == keys[:, k]
+    tied = (keys[:, k - 1] == keys[:, k]) & (docnos[:, k] >= 0)
     return np.flatnonzero(tied) if tied.any() else None
 
 

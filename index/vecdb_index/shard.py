@@ -34,6 +34,7 @@ from vecdb_index.snapshot import take as take_snapshot
 from vecdb_index.store import FILE
 
 MAX_K = 100_000
+MAX_EF = 1_000_000  # a wider search is taken for one as wide as this, and is anyway no wider than its graph
 
 
 class WriteRefused(ShardError):
@@ -225,7 +226,8 @@ class Shard:
         """The ``k`` nearest documents to each of ``queries``, (nq, dim) or (dim,) float32.
 
         The schema's target recall unless ``recall``, ``ef`` or ``exact`` says otherwise. With a filter, every
-        query gets min(k, matches) hits. ``threshold`` drops scores on the worse side of it. ``deadline`` is a
+        query gets min(k, matches) hits, but a document whose score overflows float32 is none. ``ef`` is cut
+        to the rows there are. ``threshold`` drops scores on the worse side of it. ``deadline`` is a
         time.monotonic() value; DeadlineExceeded. ValueError for a bad argument, FilterError for a bad filter.
         """
         core = self._core
@@ -237,7 +239,8 @@ class Shard:
             raise ValueError(f"ef must be at least 1, not {ef}")
         if recall is not None and not 0.0 < recall <= 1.0:
             raise ValueError(f"recall must be above 0 and at most 1, not {recall}")
-        wish = Wish(core.schema.target_recall if recall is None else recall, ef, exact)
+        wide = None if ef is None else min(ef, MAX_EF)
+        wish = Wish(core.schema.target_recall if recall is None else recall, wide, exact)
         view = core.view
         if not explain and filter is None:
             query = search.Query(vectors, k, wish, core.schema.higher_is_better, None, threshold, deadline)

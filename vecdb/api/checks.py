@@ -20,6 +20,10 @@ from vecdb.query.errors import invalid as invalid
 
 F32 = npt.NDArray[np.float32]
 
+# No two points are farther apart than twice the larger norm, so with squared norms up to a quarter of what
+# float32 holds no squared distance overflows. The last hundredth is for rounding.
+MAX_SQUARED_NORM: Final = 0.99 * float(np.finfo(np.float32).max) / 4
+
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z")
 
 
@@ -88,8 +92,8 @@ def column(values: Sequence[Any], count: int, field: str) -> bool:
 def matrix(data: bytes, rows: int | None, dim: int, metric: str, field: str) -> F32:
     """Vectors from their bytes, (rows, dim) float32; any number of rows where `rows` is None.
 
-    The array is a view of `data`. Every vector is finite, its squared norm
-    too, and under cosine it is not zero.
+    The array is a view of `data`. Every vector is finite, the squared distance
+    between any two as well, and under cosine none is zero.
     """
     width = 4 * dim
     if rows is None:
@@ -103,10 +107,11 @@ def matrix(data: bytes, rows: int | None, dim: int, metric: str, field: str) -> 
     vectors = np.frombuffer(data, dtype="<f4").reshape(rows, dim)
     # One pass tells all there is to refuse; only then is it worth finding out what it was.
     norms = np.einsum("ij,ij->i", vectors, vectors)
-    if not np.isfinite(norms).all():
-        at = int(np.flatnonzero(~np.isfinite(norms))[0])
-        finite = bool(np.isfinite(vectors[at]).all())
-        what = "is too large: its squared norm overflows float32" if finite else "has NaN or infinity in it"
+    if not (norms <= MAX_SQUARED_NORM).all():
+        at = int(np.flatnonzero(~(norms <= MAX_SQUARED_NORM))[0])
+        what = "has NaN or infinity in it"
+        if np.isfinite(vectors[at]).all():
+            what = f"is too large: a squared norm above {MAX_SQUARED_NORM:.3g} overflows float32 in distances"
         raise invalid(_row(field, at, rows), what, "NOT_FINITE")
     if metric == "cosine" and not norms.all():
         at = int(np.flatnonzero(norms == 0)[0])

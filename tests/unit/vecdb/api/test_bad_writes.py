@@ -54,6 +54,10 @@ WRITES = {
         "documents.Upsert", upsert(vectors=matrix(GOOD, [3e38, 0, 0, 0])),
         INVALID, "NOT_FINITE", "vectors[1]", ("overflows",),
     ),
+    "a vector whose distances overflow": Case(
+        "documents.Upsert", upsert(vectors=matrix(GOOD, [-9.3e18, 0, 0, 0])),
+        INVALID, "NOT_FINITE", "vectors[1]", ("too large", "8.42e+37"),
+    ),
     "a zero vector under cosine": Case(
         "documents.Upsert", upsert(vectors=matrix(GOOD, [0, 0, 0, 0])),
         INVALID, "ZERO_VECTOR", "vectors[1]", ("zero",),
