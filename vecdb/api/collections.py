@@ -103,6 +103,7 @@ class CollectionsService:
 
     async def List(self, request: pb.ListCollectionsRequest, call: Call) -> pb.ListCollectionsResponse:
         """Every collection that the caller may read, by name."""
+        await await_fresh(self._db.host, self._db.state.epoch, (), convert.freshness(request.read))
         infos = []
         for name, record in sorted(self._db.state.collections.items()):
             if call.principal.role_on(name) is not None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from vecdb_replication.host import Host
 
+from vecdb.catalog import CATALOG_GROUP
 from vecdb.query.errors import RequestError
 
 # How long a read waits for a replica that is behind the session before it gives up.
@@ -47,21 +48,27 @@ ANY = Freshness()
 
 
 async def await_fresh(host: Host, epoch: int, shards: Iterable[int], wanted: Freshness) -> None:
-    """Wait until the shards are as fresh as the read demands.
+    """Wait until the catalogue and the shards are as fresh as the read demands.
 
-    Raises RequestError: FAILED_PRECONDITION for a token of another epoch or
-    with a shard that there never was, UNAVAILABLE where a shard stays behind.
+    Raises RequestError: FAILED_PRECONDITION for a token of another epoch, with
+    a shard that there never was, or with a position that no log has got to;
+    UNAVAILABLE where the catalogue or a shard stays behind.
     """
     session = wanted.session
     if wanted.level is Level.EVENTUAL or (session is None and wanted.level is not Level.LINEARIZABLE):
         return
+    seen: Mapping[int, int] = {}
     if session is not None:
         _refuse_strange(host, epoch, session)
-    for shard in shards:
+        seen = {**session.shards, CATALOG_GROUP: session.catalogue}
+    for group in (CATALOG_GROUP, *shards):
+        index = seen.get(group, 0)
+        if index:
+            _refuse_beyond(host, group, index)
         if wanted.level is Level.LINEARIZABLE:
-            await _in_time(shard, host.barrier(shard))
-        elif session is not None and (index := session.shards.get(shard, 0)):
-            await _in_time(shard, host.wait_applied(shard, index))
+            await _in_time(group, host.barrier(group))
+        elif index:
+            await _in_time(group, host.wait_applied(group, index))
 
 
 def _refuse_strange(host: Host, epoch: int, session: Positions) -> None:
@@ -83,14 +90,31 @@ def _refuse_strange(host: Host, epoch: int, session: Positions) -> None:
             )
 
 
-async def _in_time(shard: int, reached: Coroutine[Any, Any, object]) -> None:
+def _refuse_beyond(host: Host, group: int, index: int) -> None:
+    """A position that nobody can have seen: this replica is the only one, so its log has all there is."""
+    last = host.status(group).last_index
+    if index > last:
+        raise RequestError(
+            "FAILED_PRECONDITION",
+            "STALE_SESSION",
+            f"the session token has entry {index} of {_title(group)}, whose log ends at {last}: it is "
+            "of other data; begin a new session",
+            metadata={"shard": str(group)},
+        )
+
+
+async def _in_time(group: int, reached: Coroutine[Any, Any, object]) -> None:
     try:
         await asyncio.wait_for(reached, _BEHIND_SECONDS)
     except TimeoutError:
         raise RequestError(
             "UNAVAILABLE",
             "STALE_SESSION",
-            f"shard {shard} has not applied what the read must see",
-            metadata={"shard": str(shard)},
+            f"{_title(group)} has not applied what the read must see",
+            metadata={"shard": str(group)},
             retry_after=1.0,
         ) from None
+
+
+def _title(group: int) -> str:
+    return "the catalogue" if group == CATALOG_GROUP else f"shard {group}"

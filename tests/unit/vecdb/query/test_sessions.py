@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 import grpc
 import pytest
 from vecdb_proto.v1 import collections_pb2, common_pb2, documents_pb2, knowledge_pb2, search_pb2
+from vecdb_replication.host import GroupBlocked
 
 from tests.support.faultfs import FaultFileSystem
 from tests.support.inprocess import InProcessNode, refusal
@@ -97,31 +99,77 @@ def test_a_token_outlives_a_dropped_collection(node: InProcessNode, name: Name) 
     assert count(node, c, session=session) == 1
 
 
+def test_a_list_is_as_fresh_as_it_is_asked(node: InProcessNode, name: Name) -> None:
+    """List sees what the session has seen, and refuses a token of another epoch and an unknown level."""
+    create(node, c := name())
+    session = upsert(node, c, ["a"]).session
+
+    def names(**read: Any) -> list[str]:
+        request = collections_pb2.ListCollectionsRequest(read=READ(**read))
+        return [each.config.name for each in node.collections.List(request).collections]
+
+    for level in (0, EVENTUAL, SESSION, LINEARIZABLE):
+        assert c in names(session=session, consistency=level)
+    refused = refusal(lambda: names(consistency=77))
+    assert (refused.code, refused.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["read.consistency"])
+    session.epoch += 1
+    refused = refusal(lambda: names(session=session))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "STALE_SESSION")
+
+
+def test_a_position_that_no_log_has_got_to_is_refused_at_once(node: InProcessNode, name: Name) -> None:
+    """One beyond the end of a shard's log, or the catalogue's, cannot be of this data."""
+    (shard,) = create(node, c := name()).shards
+    session = upsert(node, c, ["a"]).session
+    ahead = READ(session=session)
+    ahead.session.catalogue += 1_000
+    further = READ(session=session)
+    further.session.ClearField("positions")
+    further.session.positions.add(shard=shard.shard, index=1_000)
+    begun = time.monotonic()
+    listing = collections_pb2.ListCollectionsRequest(read=ahead)
+    for call in (
+        *reads(node, c, ahead),
+        *reads(node, c, further),
+        lambda: node.collections.List(listing),
+    ):
+        refused = refusal(call)
+        assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "STALE_SESSION")
+        assert "whose log ends at" in refused.message
+    assert time.monotonic() - begun < 4
+
+
+@pytest.mark.parametrize("group", [1, 5])
 async def test_a_read_waits_for_its_session_and_no_longer_than_it_may(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, group: int
 ) -> None:
-    """A replica behind the session is waited for; where it stays behind the read is UNAVAILABLE."""
+    """A shard or a catalogue behind the session is waited for; where it stays behind it is UNAVAILABLE."""
     monkeypatch.setattr(sessions, "_BEHIND_SECONDS", 0.05)
-    words = Words()
-    async with hosting(FaultFileSystem(), {5: words}) as (host, _):
-        await host.propose(5, b"x")
-        ahead = Freshness(Level.SESSION, Positions(9, 1, {5: 3}))
+    machines = {1: Words(), 5: Words()}
+    async with hosting(FaultFileSystem(), machines) as (host, _):
+        machines[group].full = True
+        with pytest.raises(GroupBlocked):
+            await host.propose(group, b"x")
+        seen = Positions(9, *((2, {}) if group == 1 else (1, {5: 2})))
         with pytest.raises(RequestError) as caught:
-            await await_fresh(host, 9, [5], ahead)
+            await await_fresh(host, 9, [5], Freshness(Level.SESSION, seen))
         assert (caught.value.code, caught.value.reason) == ("UNAVAILABLE", "STALE_SESSION")
+        assert caught.value.metadata == {"shard": str(group)}
         assert caught.value.retry_after
-        await await_fresh(host, 9, [5], Freshness(Level.EVENTUAL, Positions(9, 1, {5: 3})))
-        await host.propose(5, b"y")
-        await await_fresh(host, 9, [5], ahead)
+        await await_fresh(host, 9, [5], Freshness(Level.EVENTUAL, seen))
+        monkeypatch.setattr(sessions, "_BEHIND_SECONDS", 5.0)
+        machines[group].full = False
+        await await_fresh(host, 9, [5], Freshness(Level.SESSION, seen))
+        assert machines[group].applied_index == 2
 
 
 async def test_a_linearizable_read_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where durable entries find no room to be applied, a linearizable read ends in UNAVAILABLE."""
     monkeypatch.setattr(sessions, "_BEHIND_SECONDS", 0.05)
     words = Words()
-    async with hosting(FaultFileSystem(), {5: words}) as (host, _):
+    async with hosting(FaultFileSystem(), {1: Words(), 5: words}) as (host, _):
         words.full = True
-        with pytest.raises(Exception, match="no room"):
+        with pytest.raises(GroupBlocked, match="no room"):
             await host.propose(5, b"x")
         with pytest.raises(RequestError) as caught:
             await await_fresh(host, 9, [5], Freshness(Level.LINEARIZABLE))
