@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
@@ -21,6 +22,7 @@ from vecdb.security import Role
 from vecdb.shards import UnknownShard
 
 _MAX_SHARDS: Final = 256
+_LANGUAGE: Final = re.compile("[a-z]{2}")
 
 
 class CollectionsService:
@@ -59,6 +61,8 @@ class CollectionsService:
         recall = config.target_recall or 0.95
         checks.between(recall, 0.5, 1.0, "config.target_recall")
         checks.between(config.shards, 0, _MAX_SHARDS, "config.shards")
+        if config.language and not _LANGUAGE.fullmatch(config.language):
+            raise checks.invalid("config.language", "must be the two lower-case letters of ISO 639-1")
         if config.replicas > 1:
             raise checks.invalid("config.replicas", "this node is alone, so it can keep 1 copy of a shard")
         record = CollectionRecord(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -191,6 +192,9 @@ def fields(
         size = len(field.name.encode())
         if not 1 <= size <= 256 or field.name.startswith("@"):
             raise checks.invalid(f"{where}[{at}].name", "must have 1 to 256 bytes and not begin with '@'")
+        if not field.name.strip() or "" in field.name.split(".") or any(map(_is_control, field.name)):
+            problem = "must be a dotted path: no part empty, no control characters, not only blanks"
+            raise checks.invalid(f"{where}[{at}].name", problem)
         if field.type not in FIELD_TYPES:
             raise checks.invalid(f"{where}[{at}].type", "must be a type of field")
         if found.setdefault(field.name, FIELD_TYPES[field.type]) != FIELD_TYPES[field.type]:
@@ -198,3 +202,7 @@ def fields(
     if len(found) > 64:
         raise checks.invalid(where, f"has {len(found)} fields; the limit is 64", "LIMIT_EXCEEDED")
     return tuple(found.items())
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) == "Cc"

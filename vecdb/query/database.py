@@ -38,6 +38,7 @@ from vecdb.shards import ShardSet, open_files
 log = structlog.get_logger(__name__)
 
 _MAX_FIELDS: Final = 64
+_MAX_ALIASES: Final = 1_000
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 P = ParamSpec("P")
@@ -221,8 +222,17 @@ class Database:
         return done.record
 
     async def update_aliases(self, command: UpdateAliases) -> None:
-        """Point aliases elsewhere."""
-        await self._alone(partial(self._change, command))
+        """Point aliases elsewhere. RESOURCE_EXHAUSTED."""
+        await self._alone(partial(self._update_aliases, command))
+
+    async def _update_aliases(self, command: UpdateAliases) -> None:
+        held = self.state.aliases.keys()
+        after = held | {alias for alias, target in command.changes if target}
+        after -= {alias for alias, target in command.changes if not target}
+        if len(after) > max(_MAX_ALIASES, len(held)):
+            message = f"there may be {_MAX_ALIASES} aliases, and this would make {len(after)}"
+            raise RequestError("RESOURCE_EXHAUSTED", "LIMIT_EXCEEDED", message)
+        await self._change(command)
 
     async def drop(self, name: str) -> None:
         """Drop a collection for good."""

@@ -193,6 +193,44 @@ def test_aliases_stand_for_their_collection(served: InProcessNode) -> None:
     assert "green" not in names(served)
 
 
+@pytest.mark.parametrize("language", ["english", "EN", "e", "e1", "de-CH", "\n\n", "ää", "en\n"])
+def test_a_language_is_a_code_of_two_letters(served: InProcessNode, language: str) -> None:
+    """Anything else than two lower-case letters is INVALID_ARGUMENT."""
+    refused = refusal(lambda: create(served, "spoken", language=language))
+    assert (refused.code, refused.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["config.language"])
+
+
+def test_a_language_is_kept(served: InProcessNode) -> None:
+    """A code that is one is told as it was given."""
+    assert create(served, "norsk", language="no").config.language == "no"
+
+
+@pytest.mark.parametrize("name", ["a\x00b", "a\nb", "\x7f", "a\x85", " ", "\u2003", ".", "a.", ".a", "a..b"])
+def test_a_field_that_no_path_leads_to_is_refused(served: InProcessNode, name: str) -> None:
+    """Control characters, empty parts of a path and mere blanks, at a creation and later."""
+    create(served, "pathless", again=True)
+    fields = [field("ok.path", C.FIELD_TYPE_INT), field(name, C.FIELD_TYPE_INT)]
+    alter = C.AlterCollectionRequest(collection="pathless", add_fields=fields)
+    for call, where in (
+        (lambda: create(served, "refused", fields=fields), "config.fields"),
+        (lambda: served.collections.Alter(alter), "add_fields"),
+    ):
+        refused = refusal(call)
+        assert (refused.code, refused.fields) == (grpc.StatusCode.INVALID_ARGUMENT, [f"{where}[1].name"])
+
+
+def test_aliases_are_limited(served: InProcessNode) -> None:
+    """There are at most 1,000; what makes no more of them is taken at the limit too."""
+    create(served, "many")
+    held = len(served.node_database().state.aliases)
+    for begin in range(0, 1_000 - held, 50):
+        aliases(served, **{f"alias{n}": "many" for n in range(begin, min(begin + 50, 1_000 - held))})
+    refused = refusal(lambda: aliases(served, more="many"))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED")
+    aliases(served, alias0="", more="many")
+    assert len(served.node_database().state.aliases) == 1_000
+
+
 def test_the_cluster_tells_of_its_one_member(served: InProcessNode) -> None:
     """Status has the member with its disk and zone, and every shard with its leader."""
     create(served, "told", shards=2)
