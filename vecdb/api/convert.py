@@ -61,6 +61,10 @@ CODES: Final = {
 }
 ALL_PARTS: Final = EVERYTHING
 _MAX_PAYLOAD_FIELDS: Final = 256
+# Documents that are made messages of on the loop: a few microseconds each, or where payloads are cut as much
+# as these take to unpack.
+_INLINE_DOCUMENTS: Final = 2_000
+_INLINE_CUT: Final = 100
 
 
 # --- requests -----------------------------------------------------------------
@@ -137,6 +141,11 @@ def projected(payload: bytes, fields: frozenset[str]) -> bytes:
     kept = msgpack.unpackb(payload, timestamp=0, strict_map_key=False)
     cut: bytes = msgpack.packb({key: value for key, value in kept.items() if key in fields})
     return cut
+
+
+def is_heavy(count: int, parts: Parts) -> bool:
+    """Whether to make messages of so many documents takes longer than the loop can spare."""
+    return count > (_INLINE_CUT if parts.fields else _INLINE_DOCUMENTS)
 
 
 def documents(rows: Iterable[Row], fields: frozenset[str]) -> list[common_pb2.Document]:

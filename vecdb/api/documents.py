@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from vecdb_index import Delete, Update
+from vecdb_index import Delete, Row, Update
 from vecdb_proto.v1 import common_pb2
 from vecdb_proto.v1 import documents_pb2 as pb
 
@@ -162,11 +162,8 @@ class DocumentsService:
         ids = checks.ids(request.ids, self._limits)
         parts = convert.parts(request)
         await self._fresh(record, request)
-        rows = await reads.get(self._db, record, ids, parts)
-        return pb.GetResponse(
-            documents=convert.documents(rows, parts.fields),
-            session=self._token(record),
-        )
+        rows = await reads.get(self._db, record, ids, parts, self._limits.max_message_bytes)
+        return pb.GetResponse(documents=await self._messages(rows, parts), session=self._token(record))
 
     async def Scroll(self, request: pb.ScrollRequest, call: Call) -> pb.ScrollResponse:
         """Documents in id order."""
@@ -178,18 +175,19 @@ class DocumentsService:
         where = filters.parse(request.filter, self._limits) if request.HasField("filter") else None
         parts = convert.parts(request)
         await self._fresh(record, request)
-        rows = await reads.scroll(self._db, record, after, limit, where, parts)
-        reply = pb.ScrollResponse(session=self._token(record))
-        size = 0
-        for document in convert.documents(rows, parts.fields):
-            size += document.ByteSize() + 16
-            # A page fits into a message, whatever the documents' sizes; one document always does.
-            if size > self._limits.max_message_bytes // 2 and reply.documents:
-                break
-            reply.documents.append(document)
-        if len(reply.documents) == limit or len(reply.documents) < len(rows):
-            reply.next_cursor = reply.documents[-1].id.encode()
+        # A page fits into a message, whatever the documents' sizes; one document always does.
+        size = self._limits.max_message_bytes // 2
+        page = await reads.scroll(self._db, record, after, limit, where, parts, size)
+        documents = await self._messages(page.rows, parts)
+        reply = pb.ScrollResponse(documents=documents, session=self._token(record))
+        if page.more:
+            reply.next_cursor = page.rows[-1].id.encode()
         return reply
+
+    async def _messages(self, rows: list[Row], parts: reads.Parts) -> list[common_pb2.Document]:
+        if convert.is_heavy(len(rows), parts):
+            return await self._db.run(convert.documents, rows, parts.fields)
+        return convert.documents(rows, parts.fields)
 
     async def Count(self, request: pb.CountRequest, call: Call) -> pb.CountResponse:
         """How many documents there are, or match."""

@@ -207,6 +207,7 @@ class KnowledgeService:
             threshold=request.score_threshold if request.HasField("score_threshold") else None,
             parts=reads.Parts(payload=False),
             deadline=call.deadline(),
+            max_bytes=self._limits.max_message_bytes,
         )
         await self._fresh(record, request)
         vectors = await self._db.embedding.queries(record, [question], "question")

@@ -26,6 +26,8 @@ F32 = npt.NDArray[np.float32]
 _DEFAULT_K: Final = 10
 _MAX_EF: Final = 10_000
 _MAX_EXAMPLES: Final = 64
+# Hits of one batch, those that its offset leaves out included.
+_MAX_HITS: Final = 200_000
 # Answers of one stream that are worked on at a time.
 _STREAM_WIDTH: Final = 16
 
@@ -48,10 +50,11 @@ class SearchService:
         vectors, left_out = await self._query(record, request.query)
         (found,) = await searches.search(self._db, record, vectors, _widened(wanted, left_out))
         reply = pb.SearchResponse(session=convert.session_token(self._db.positions(record.shards)))
-        for score, row in _without(found, left_out, wanted):
-            hit = reply.hits.add()
-            hit.score = score
-            convert.fill_document(hit.document, row, wanted.parts.fields)
+        hits = _without(found, left_out, wanted)
+        if convert.is_heavy(len(hits), wanted.parts):
+            await self._db.run(_fill_hits, reply, hits, wanted.parts)
+        else:
+            _fill_hits(reply, hits, wanted.parts)
         _explain(reply.explain, found)
         return reply
 
@@ -65,9 +68,9 @@ class SearchService:
             raise checks.invalid("vectors", "give vectors or texts" + (", not both" if request.texts else ""))
         if request.vectors:
             vectors = checks.matrix(request.vectors, None, record.dim, record.metric, "vectors")
-            self._batch_size(len(vectors), "vectors")
+            self._batch_size(len(vectors), "vectors", wanted)
         else:
-            self._batch_size(len(request.texts), "texts")
+            self._batch_size(len(request.texts), "texts", wanted)
             texts = [
                 checks.query_text(text, self._limits, f"texts[{at}]") for at, text in enumerate(request.texts)
             ]
@@ -76,7 +79,10 @@ class SearchService:
         await await_fresh(self._db.host, self._db.state.epoch, record.shards, read)
         found = await searches.search(self._db, record, vectors, wanted)
         reply = pb.SearchBatchResponse(session=convert.session_token(self._db.positions(record.shards)))
-        _fill_columns(reply, found, wanted.parts)
+        if convert.is_heavy(sum(len(each.hits) for each in found), wanted.parts):
+            await self._db.run(_fill_columns, reply, found, wanted.parts)
+        else:
+            _fill_columns(reply, found, wanted.parts)
         return reply
 
     async def SearchStream(
@@ -154,6 +160,7 @@ class SearchService:
             parts=convert.parts(options),
             explain=options.explain,
             deadline=call.deadline(),
+            max_bytes=limits.max_message_bytes,
         )
 
     @staticmethod
@@ -164,8 +171,12 @@ class SearchService:
             raise checks.invalid("options.mode", f"{options.mode} is unknown")
         raise checks.not_served("options.mode", "modes other than VECTOR")
 
-    def _batch_size(self, count: int, field: str) -> None:
+    def _batch_size(self, count: int, field: str, wanted: Wanted) -> None:
         checks.between(count, 1, self._limits.max_batch_queries, field, "max_batch_queries")
+        each = wanted.k + wanted.offset
+        if count * each > _MAX_HITS:
+            problem = f"{count} queries for {each} hits are {count * each} hits; the limit is {_MAX_HITS}"
+            raise checks.invalid("options.k", problem, "LIMIT_EXCEEDED")
 
     async def _query(self, record: CollectionRecord, query: pb.Query) -> tuple[F32, frozenset[str]]:
         """The query's vector, (1, dim), and ids that must not be among the hits."""
@@ -220,6 +231,13 @@ def _without(found: Found, left_out: frozenset[str], wanted: Wanted) -> list[tup
         return found.hits
     kept = [hit for hit in found.hits if hit[1].id not in left_out]
     return kept[wanted.offset : wanted.offset + wanted.k]
+
+
+def _fill_hits(reply: pb.SearchResponse, hits: Sequence[tuple[float, Row]], parts: reads.Parts) -> None:
+    for score, row in hits:
+        hit = reply.hits.add()
+        hit.score = score
+        convert.fill_document(hit.document, row, parts.fields)
 
 
 def _fill_columns(reply: pb.SearchBatchResponse, found: Sequence[Found], parts: reads.Parts) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
-from vecdb_index import Row
+from vecdb_index import Row, Shard
 from vecdb_index.filters import Filter
 
 from vecdb.catalog import CollectionRecord
 from vecdb.query import slots
+from vecdb.query.budget import SLICE, UNBOUNDED, Budget, size_of, sliced
 from vecdb.query.database import Database
 
 
@@ -28,16 +30,30 @@ class Parts:
 EVERYTHING = Parts()
 
 
-async def get(db: Database, record: CollectionRecord, ids: Sequence[str], parts: Parts) -> list[Row]:
-    """Documents in the order asked, missing ones left out."""
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Documents in id order; `more` where there may be others behind them."""
+
+    rows: list[Row]
+    more: bool
+
+
+async def get(
+    db: Database, record: CollectionRecord, ids: Sequence[str], parts: Parts, max_bytes: int = UNBOUNDED
+) -> list[Row]:
+    """Documents in the order asked, missing ones left out. RequestError beyond `max_bytes`."""
 
     def read() -> list[Row]:
         found: dict[str, Row] = {}
-        for shard, positions in slots.split(ids, record.shards).items():
-            rows = db.shards.get(shard).get(
-                [ids[at] for at in positions], payload=parts.payload, text=parts.text, vector=parts.vector
-            )
-            found.update((row.id, row) for row in rows)
+        budget = Budget(max_bytes)
+        for number, positions in slots.split(ids, record.shards).items():
+            shard = db.shards.get(number)
+            for some in sliced(positions):
+                rows = shard.get(
+                    [ids[at] for at in some], payload=parts.payload, text=parts.text, vector=parts.vector
+                )
+                budget.take(rows)
+                found.update((row.id, row) for row in rows)
         return [found[id_] for id_ in ids if id_ in found]
 
     return await db.run(read)
@@ -50,20 +66,62 @@ async def scroll(
     limit: int,
     where: Filter | None,
     parts: Parts,
-) -> list[Row]:
-    """The next `limit` documents in id order, by UTF-8 bytes."""
+    max_bytes: int = UNBOUNDED,
+) -> Page:
+    """The next `limit` documents in id order, by UTF-8 bytes; fewer where they are more than `max_bytes`."""
 
-    def read() -> list[Row]:
-        pages = [
-            shard.scroll(after, limit, where, payload=parts.payload, text=parts.text, vector=parts.vector)
-            for shard in db.opened(record)
-        ]
-        if len(pages) == 1:
-            return pages[0]
-        # Code points sort as their UTF-8 bytes do.
-        return list(heapq.merge(*pages, key=lambda row: row.id))[:limit]
+    def read() -> Page:
+        pages = [_page(shard, after, limit, where, parts, max_bytes) for shard in db.opened(record)]
+        rows = _in_order(pages)[:limit]
+        kept = rows[: _fitting(rows, max_bytes)]
+        more = len(kept) == limit or len(kept) < len(rows) or any(page.more for page in pages)
+        return Page(kept, more)
 
     return await db.run(read)
+
+
+def _page(
+    shard: Shard, after: str | None, limit: int, where: Filter | None, parts: Parts, max_bytes: int
+) -> Page:
+    """A shard's part of a page: `more` where it ends before the limit because it has the bytes."""
+    rows: list[Row] = []
+    size = 0
+    step = SLICE if parts.payload or parts.text or parts.vector else limit
+    while len(rows) < limit:
+        wanted = min(step, limit - len(rows))
+        start = rows[-1].id if rows else after
+        some = shard.scroll(start, wanted, where, payload=parts.payload, text=parts.text, vector=parts.vector)
+        rows += some
+        size += sum(map(size_of, some))
+        if len(some) < wanted:
+            break
+        if size > max_bytes:
+            return Page(rows, len(rows) < limit)
+        # A filter is evaluated anew each time: that may cost more than the rows do.
+        step *= 2
+    return Page(rows, False)
+
+
+def _in_order(pages: Sequence[Page]) -> list[Row]:
+    """Shards' pages as one, as far as all of them go."""
+    if len(pages) == 1:
+        return pages[0].rows
+    # Code points sort as their UTF-8 bytes do.
+    rows = heapq.merge(*(page.rows for page in pages), key=lambda row: row.id)
+    ends = [page.rows[-1].id for page in pages if page.more]
+    if not ends:
+        return list(rows)
+    end = min(ends)
+    return list(takewhile(lambda row: row.id <= end, rows))
+
+
+def _fitting(rows: Sequence[Row], max_bytes: int) -> int:
+    """How many of the rows fit, which is one at the least."""
+    for at, row in enumerate(rows):
+        max_bytes -= size_of(row)
+        if max_bytes < 0:
+            return max(1, at)
+    return len(rows)
 
 
 async def count(db: Database, record: CollectionRecord, where: Filter | None) -> int:
@@ -92,8 +150,8 @@ async def matching(
 async def by_prefix(db: Database, record: CollectionRecord, prefix: str, after: str, limit: int) -> list[Row]:
     """The next documents whose ids begin with `prefix`, without their payloads and texts."""
     start = after if after > prefix else _before(prefix)
-    rows = await scroll(db, record, start, limit, None, Parts(payload=False, text=False))
-    return [row for row in rows if row.id.startswith(prefix)]
+    page = await scroll(db, record, start, limit, None, Parts(payload=False, text=False))
+    return [row for row in page.rows if row.id.startswith(prefix)]
 
 
 def _before(prefix: str) -> str | None:

@@ -12,6 +12,7 @@ from vecdb_index import Row, SearchResult, Shard
 from vecdb_index.filters import Filter
 
 from vecdb.catalog import CollectionRecord
+from vecdb.query.budget import UNBOUNDED, Budget, sliced
 from vecdb.query.database import Database
 from vecdb.query.reads import EVERYTHING, Parts
 
@@ -27,7 +28,10 @@ _INLINE_RECALL: Final = 0.995
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a search looks for beside its vectors. `deadline` is a time.monotonic() value."""
+    """What a search looks for beside its vectors.
+
+    `deadline` is a time.monotonic() value, `max_bytes` what the hits of all queries may take together.
+    """
 
     k: int
     offset: int = 0
@@ -39,6 +43,7 @@ class Wanted:
     parts: Parts = EVERYTHING
     explain: bool = False
     deadline: float | None = None
+    max_bytes: int = UNBOUNDED
 
 
 @dataclass(slots=True)
@@ -50,7 +55,7 @@ class Found:
 
 
 async def search(db: Database, record: CollectionRecord, queries: F32, wanted: Wanted) -> list[Found]:
-    """The hits of each query, (nq, dim) float32."""
+    """The hits of each query, (nq, dim) float32. RequestError where they take too many bytes."""
     shards = db.opened(record)
     if len(queries) == 1 and _is_cheap(shards, wanted, record):
         return _run(shards, record, queries, wanted)
@@ -72,7 +77,8 @@ def _is_cheap(shards: Sequence[Shard], wanted: Wanted, record: CollectionRecord)
 def _run(shards: Sequence[Shard], record: CollectionRecord, queries: F32, wanted: Wanted) -> list[Found]:
     answers = [_ask(shard, queries, record, wanted) for shard in shards]
     if len(answers) == 1:
-        found = _fetched(shards[0], answers[0], wanted)
+        answer = _past(answers[0], wanted.offset) if wanted.offset else answers[0]
+        found = _fetched(shards[0], answer, wanted.parts, Budget(wanted.max_bytes))
     else:
         found = _merged(shards, answers, record, wanted)
     if wanted.explain:
@@ -96,22 +102,37 @@ def _ask(shard: Shard, queries: F32, record: CollectionRecord, wanted: Wanted) -
     )
 
 
-def _rows(shard: Shard, answer: SearchResult, wanted: Wanted) -> list[Row | None]:
-    parts = wanted.parts
-    return shard.fetch(answer.docnos, payload=parts.payload, text=parts.text, vector=parts.vector)
+def _past(answer: SearchResult, offset: int) -> SearchResult:
+    """The answer without the first `offset` hits of each query."""
+    starts = np.cumsum(answer.counts) - answer.counts
+    kept = np.arange(len(answer.docnos)) - np.repeat(starts, answer.counts) >= offset
+    return replace(
+        answer,
+        counts=np.maximum(answer.counts - offset, 0),
+        docnos=answer.docnos[kept],
+        scores=answer.scores[kept],
+    )
 
 
-def _fetched(shard: Shard, answer: SearchResult, wanted: Wanted) -> list[Found]:
-    rows = _rows(shard, answer, wanted)
+def _rows(shard: Shard, answer: SearchResult, parts: Parts, budget: Budget) -> list[Row | None]:
+    rows: list[Row | None] = []
+    for docnos in sliced(answer.docnos.tolist()):
+        some = shard.fetch(docnos, payload=parts.payload, text=parts.text, vector=parts.vector)
+        # A document that many queries hit stands in the answer as often.
+        budget.take(some)
+        rows += some
+    return rows
+
+
+def _fetched(shard: Shard, answer: SearchResult, parts: Parts, budget: Budget) -> list[Found]:
+    rows = _rows(shard, answer, parts, budget)
     scores: list[float] = answer.scores.tolist()
     found = []
     start = 0
     for count in answer.counts.tolist():
         end = start + count
         # A document that was deleted since the search began is not shown.
-        hits = [
-            (scores[at], row) for at in range(start + wanted.offset, end) if (row := rows[at]) is not None
-        ]
+        hits = [(scores[at], row) for at in range(start, end) if (row := rows[at]) is not None]
         found.append(Found(hits))
         start = end
     return found
@@ -121,14 +142,20 @@ def _merged(
     shards: Sequence[Shard], answers: Sequence[SearchResult], record: CollectionRecord, wanted: Wanted
 ) -> list[Found]:
     """Merge by score, then id. Rows are fetched once for all queries of a shard."""
-    whole = Wanted(wanted.k + wanted.offset, parts=wanted.parts)
-    lists = [_fetched(shard, answer, whole) for shard, answer in zip(shards, answers, strict=True)]
+    # Each shard reads as many hits as the answer has; those that are not in it are not its bytes.
+    reading = Budget(wanted.max_bytes, len(shards))
+    lists = [
+        _fetched(shard, answer, wanted.parts, reading) for shard, answer in zip(shards, answers, strict=True)
+    ]
+    answered = Budget(wanted.max_bytes)
     sign = -1.0 if record.metric != "l2" else 1.0
     merged = []
     for parts in zip(*lists, strict=True):
         hits = [hit for part in parts for hit in part.hits]
         hits.sort(key=lambda hit: (sign * hit[0], hit[1].id))
-        merged.append(Found(hits[wanted.offset : wanted.offset + wanted.k]))
+        kept = hits[wanted.offset : wanted.offset + wanted.k]
+        answered.take(row for _, row in kept)
+        merged.append(Found(kept))
     return merged
 
 
