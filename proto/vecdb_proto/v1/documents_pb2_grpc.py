@@ -93,14 +93,16 @@ class DocumentsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Get(self, request, context):
-        """Documents by id, in the order asked; missing ones are left out.
+        """Documents by id, in the order asked; missing ones are left out. Where they
+        take more than max_message_bytes, RESOURCE_EXHAUSTED with LIMIT_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Scroll(self, request, context):
-        """Documents in id order (by UTF-8 bytes), page by page.
+        """Documents in id order (by UTF-8 bytes), page by page. A page has fewer
+        documents than its limit where they would take too much of a message.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

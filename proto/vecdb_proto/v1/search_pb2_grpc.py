@@ -62,7 +62,10 @@ class SearchServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SearchBatch(self, request, context):
-        """Many queries with the same options; the answer comes in columns.
+        """Many queries with the same options; the answer comes in columns. Documents
+        that take more than max_message_bytes together, as they are stored, are
+        not read to their end: RESOURCE_EXHAUSTED with LIMIT_EXCEEDED, of one query
+        too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
