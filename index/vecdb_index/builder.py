@@ -102,8 +102,11 @@ class Builder:
                 return
             try:
                 pause = self._turn()
-            except (ShardClosed, ShardDamaged):
-                return  # damage was noted by whoever found it
+            except ShardDamaged as damage:
+                self._core.damaged(damage)
+                return
+            except ShardClosed:
+                return
             except Exception as error:
                 # Whatever it is, the shard goes on without, says so, and tries again.
                 self._core.error = f"{type(error).__name__}: {error}"

@@ -59,7 +59,7 @@ class Core:
         self.last_write = time.monotonic()
         self._lock_handle = _lock(root)
         try:
-            self.store = Store(root, options)
+            self.store = Store(root, options, self.damaged)
             try:
                 if schema is not None:
                     self._create(schema)
@@ -163,6 +163,12 @@ class Core:
         if self.damage is not None:
             raise ShardDamaged(self.damage.path, self.damage.reason)
 
+    def damaged(self, damage: ShardDamaged) -> None:
+        """Note damage, whoever found it; the first is what is told."""
+        with self.changed:
+            self.damage = self.damage or damage
+            self.changed.notify_all()
+
     @contextmanager
     def pinned(self) -> Iterator[tuple[sqlite3.Connection, View]]:
         """A connection and a view that see the same moment; it waits for a writer in the middle of one."""
@@ -218,7 +224,8 @@ class Core:
         if len(self.blocks) > MAX_BLOCKS:
             with self.changed:
                 self.changed.wait_for(
-                    lambda: len(self.blocks) <= MAX_BLOCKS or self.closed or self.error is not None, PATIENCE
+                    lambda: len(self.blocks) <= MAX_BLOCKS or self.closed or self.error or self.damage,
+                    PATIENCE,
                 )
 
     def _vectors(self, docnos: I64) -> F32:

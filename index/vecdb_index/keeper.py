@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+from contextlib import suppress
 from typing import Final
 
 import numpy as np
@@ -63,7 +64,10 @@ class Keeper:
                 continue
             try:
                 core.checkpoint(insist=False)
-            except (ShardClosed, ShardDamaged):
+            except ShardDamaged as damage:
+                core.damaged(damage)
+                return
+            except ShardClosed:
                 return
             except (ShardError, sqlite3.Error, OSError) as error:
                 failed = core.error = f"{type(error).__name__}: {error}"
@@ -79,9 +83,19 @@ def verify(core: Core, *, pace: float = 0.0) -> None:
     """Read everything the shard stores and compare it with its checksums.
 
     After each piece of work it sleeps ``pace`` times as long as that took, so that a scrub beside searches
-    leaves them the interpreter. Raises ShardDamaged naming the file; ShardClosed when the shard closes
-    meanwhile. Segments that a merge drops meanwhile are passed over.
+    leaves them the interpreter. Raises ShardDamaged naming the file, after which nothing is served;
+    ShardClosed when the shard closes meanwhile. Segments that a merge drops meanwhile are passed over.
     """
+    try:
+        _verify_segments(core)
+        _verify_database(core)
+        _verify_documents(core, pace)
+    except ShardDamaged as damage:
+        core.damaged(damage)
+        raise
+
+
+def _verify_segments(core: Core) -> None:
     for part in core.view.sealed:
         manifest = part.rows.manifest
         assert manifest is not None, "sealed parts have manifests"
@@ -91,8 +105,6 @@ def verify(core: Core, *, pace: float = 0.0) -> None:
         except FileNotFoundError as error:
             if any(item.rows is part.rows for item in core.view.sealed):
                 raise ShardDamaged(manifest.path(core.root, "raw"), "a file is missing") from error
-    _verify_database(core)
-    _verify_documents(core, pace)
 
 
 def _verify_database(core: Core) -> None:
@@ -141,10 +153,6 @@ def _verify_page(core: Core, rows: list[tuple[int, str, int, bytes, bytes, str |
 
 
 def scrub(core: Core) -> None:
-    """Verify in the background; damage is kept, and from then on nothing is served."""
-    try:
+    """Verify in the background; damage is noted, and from then on nothing is served."""
+    with suppress(ShardDamaged, ShardClosed):
         verify(core, pace=_SCRUB_PACE)
-    except ShardDamaged as damage:
-        core.damage = damage
-    except ShardClosed:
-        pass

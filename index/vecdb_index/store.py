@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -66,9 +66,11 @@ TABLES: Final = (
 class Store:
     """Connections to a shard's database: one for the writer, a pool for readers."""
 
-    def __init__(self, root: Path, options: ShardOptions) -> None:
+    def __init__(self, root: Path, options: ShardOptions, damaged: Callable[[ShardDamaged], None]) -> None:
+        """``damaged`` is told of every damage that is found here."""
         self.path = root / FILE
         self._options = options
+        self._damaged = damaged
         self._idle: list[sqlite3.Connection] = []  # append and pop are atomic
         self._checkpoint_lock = threading.Lock()
         self._closed = False
@@ -116,6 +118,9 @@ class Store:
         connection = self.take()
         try:
             yield connection
+        except ShardDamaged as damage:
+            self._damaged(damage)
+            raise
         except sqlite3.DatabaseError as error:
             raise self.explain(error) from error
         finally:
@@ -136,7 +141,9 @@ class Store:
         """The engine's error for one of SQLite's."""
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            return ShardDamaged(self.path, str(error))
+            damage = ShardDamaged(self.path, str(error))
+            self._damaged(damage)
+            return damage
         if code in (
             sqlite3.SQLITE_FULL,
             sqlite3.SQLITE_IOERR,
@@ -158,6 +165,9 @@ class Store:
                 if self.writer.in_transaction:
                     self.writer.execute("ROLLBACK")
                 raise
+        except ShardDamaged as damage:
+            self._damaged(damage)
+            raise
         except sqlite3.DatabaseError as error:
             raise self.explain(error) from error
 
