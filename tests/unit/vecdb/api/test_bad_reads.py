@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from vecdb_proto.v1 import (
     collections_pb2,
@@ -30,6 +32,9 @@ from tests.unit.vecdb.api.bad_input import (
     state_of,
     year,
 )
+from vecdb.api import filters
+from vecdb.config import Limits
+from vecdb.query import RequestError
 
 READS = {
     "a wrong dimension": Case(
@@ -180,6 +185,7 @@ READS = {
 }  # fmt: skip
 
 VALUE = filter_pb2.Value
+NAN = float("nan")
 FILTERS: dict[str, tuple[filter_pb2.Filter, str, str]] = {
     "empty": (filter_pb2.Filter(), "filter", "is empty"),
     "deep": (deep(6), "filter" + ".not" * 5, "max_filter_depth"),
@@ -199,12 +205,34 @@ FILTERS: dict[str, tuple[filter_pb2.Filter, str, str]] = {
         "filter.equals", "no point in time",
     ),
     "too many conditions": (
-        filter_pb2.Filter(any=filter_pb2.FilterList(filters=[year(i) for i in range(30)])), "filter", "20",
+        filter_pb2.Filter(any=filter_pb2.FilterList(filters=[year(i) for i in range(30)])),
+        "filter.any[19]", "20 (max_filter_clauses)",
     ),
     "too many values": (
         filter_pb2.Filter(one_of=filter_pb2.FieldValues(
             field="a", values=[VALUE(int_value=i) for i in range(11)])),
-        "filter", "10",
+        "filter.one_of.values", "10 (max_filter_values)",
+    ),
+    "too many values in two lists": (
+        filter_pb2.Filter(all=filter_pb2.FilterList(filters=[
+            filter_pb2.Filter(any_of=filter_pb2.FieldValues(
+                field="a", values=[VALUE(int_value=i) for i in range(6)])),
+            filter_pb2.Filter(all_of=filter_pb2.FieldValues(
+                field="b", values=[VALUE(int_value=i) for i in range(6)]))])),
+        "filter.all[1].all_of.values", "10 (max_filter_values)",
+    ),
+    "a NaN to equal": (
+        filter_pb2.Filter(equals=filter_pb2.FieldValue(field="a", value=VALUE(float_value=NAN))),
+        "filter.equals", "NaN",
+    ),
+    "a NaN as a bound": (
+        filter_pb2.Filter(range=filter_pb2.Range(field="a", lt=VALUE(float_value=NAN))),
+        "filter.range.lt", "NaN",
+    ),
+    "a NaN among values": (
+        filter_pb2.Filter(one_of=filter_pb2.FieldValues(
+            field="a", values=[VALUE(float_value=1), VALUE(float_value=NAN)])),
+        "filter.one_of.values[1]", "NaN",
     ),
     "no bound": (filter_pb2.Filter(range=filter_pb2.Range(field="a")), "filter", ""),
     "bounds of two kinds": (
@@ -258,3 +286,14 @@ def test_a_condition_on_words_is_not_served(node: InProcessNode) -> None:
         lambda: node.documents.Count(documents_pb2.CountRequest(collection="vecs", filter=condition))
     )
     assert (refused.code, refused.reason) == (UNIMPLEMENTED, "NOT_IMPLEMENTED")
+
+
+def test_a_huge_filter_costs_no_more_than_to_count_it() -> None:
+    """What is beyond a limit is refused before it is converted, as a list and as a tree."""
+    values = filter_pb2.FieldValues(field="a", values=[VALUE(int_value=1)] * 300_000)
+    many = filter_pb2.FilterList(filters=[year(1)] * 100_000)
+    for condition in (filter_pb2.Filter(one_of=values), filter_pb2.Filter(any=many)):
+        started = time.thread_time()
+        with pytest.raises(RequestError, match="max_filter"):
+            filters.parse(condition, Limits())
+        assert time.thread_time() - started < 0.1
