@@ -215,7 +215,7 @@ class Build:
     def adopt(self, rows: Rows) -> None:
         """What was written stands for what was taken: read from it from now on, and let their files go."""
         assert rows.manifest is not None, "it was written"
-        self._inside = self._published = {rows.manifest.id}
+        self._inside, self._published = {rows.manifest.id}, {rows.manifest.id}
         self.sources = {rows.manifest.id} | {piece.source_id for piece in self._queue}
         self.since = time.monotonic()
         self._pieces = [Piece(rows, np.arange(len(rows), dtype=np.int64))]
