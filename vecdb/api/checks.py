@@ -24,6 +24,8 @@ F32 = npt.NDArray[np.float32]
 # float32 holds no squared distance overflows. The last hundredth is for rounding.
 MAX_SQUARED_NORM: Final = 0.99 * float(np.finfo(np.float32).max) / 4
 
+_STRINGS: Final = frozenset({str})
+_CONTAINERS: Final = frozenset({dict, list})
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z")
 
 
@@ -188,15 +190,15 @@ def _nesting(value: Any, left: int, field: str) -> None:
     if left == 0:
         problem = "is nested too deeply; the limit is max_payload_depth"
         raise invalid(field, problem, "BAD_PAYLOAD", limit="max_payload_depth")
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if type(key) is not str:
-                raise invalid(field, f"has a key that is no string: {_short(str(key))}", "BAD_PAYLOAD")
-            if isinstance(inner, dict | list):
-                _nesting(inner, left - 1, field)
-    else:
+    if type(value) is dict:
+        if not _STRINGS.issuperset(map(type, value)):
+            key = next(key for key in value if type(key) is not str)
+            raise invalid(field, f"has a key that is no string: {_short(str(key))}", "BAD_PAYLOAD")
+        value = value.values()
+    # Most levels have nothing below them, which this tells without a step of Python for each value.
+    if not _CONTAINERS.isdisjoint(map(type, value)):
         for inner in value:
-            if isinstance(inner, dict | list):
+            if type(inner) in _CONTAINERS:
                 _nesting(inner, left - 1, field)
 
 

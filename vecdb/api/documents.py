@@ -22,6 +22,8 @@ from vecdb.query.writes import Batch, Outcome
 from vecdb.security import Role
 
 _DEFAULT_PAGE = 100
+# Bytes of payloads that are checked on the loop: a few milliseconds at the most.
+_INLINE_PAYLOADS = 256 << 10
 
 
 class DocumentsService:
@@ -53,7 +55,7 @@ class DocumentsService:
         )
         payloads = None
         if checks.column(request.payloads, count, "payloads"):
-            payloads = checks.payloads(request.payloads, self._limits)
+            payloads = await self._payloads(request.payloads)
         if_versions = checks.versions(request.if_versions, count)
         session, sequence = checks.session(request.options.session_id, request.options.sequence)
         return Batch(
@@ -68,6 +70,11 @@ class DocumentsService:
             session=session,
             sequence=sequence,
         )
+
+    async def _payloads(self, payloads: Sequence[bytes]) -> list[bytes]:
+        if sum(map(len, payloads)) <= _INLINE_PAYLOADS:
+            return checks.payloads(payloads, self._limits)
+        return await self._db.run(checks.payloads, payloads, self._limits)
 
     async def _vectors(
         self, request: pb.UpsertRequest, record: CollectionRecord, texts: Sequence[str] | None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
+import msgpack
 import pytest
 from vecdb_proto.v1 import (
     documents_pb2,
@@ -14,7 +16,17 @@ from vecdb_proto.v1 import (
 )
 
 from tests.support.inprocess import InProcessNode, refusal
-from tests.unit.vecdb.api.bad_input import GOOD, UNIMPLEMENTED, config, method, search, state_of, upsert, year
+from tests.unit.vecdb.api.bad_input import (
+    GOOD,
+    UNIMPLEMENTED,
+    config,
+    matrix,
+    method,
+    search,
+    state_of,
+    upsert,
+    year,
+)
 from vecdb.api.dispatch import Dispatcher, Gate
 from vecdb.security import Authenticator
 from vecdb.telemetry import NodeMetrics
@@ -84,6 +96,29 @@ def test_a_filter_that_matches_too_much_is_refused(tmp_path: Any) -> None:
         assert refused.fields == ["filter"]
         assert "max_batch" in refused.message
         assert node.fingerprint("c") == before
+
+
+def test_large_payloads_are_checked_beside_the_loop(tmp_path: Any) -> None:
+    """While many small keys are checked, the node goes on answering; what is wrong is still found."""
+    payload = msgpack.packb({f"k{at}": at % 100 for at in range(900)})
+    payloads = [*[payload] * 4_000, msgpack.packb({1: 2})]
+    count = len(payloads)
+    request = upsert(
+        ids=[f"d{at}" for at in range(count)], vectors=matrix(GOOD) * count, payloads=payloads, collection="c"
+    )
+    with InProcessNode(tmp_path) as node, ThreadPoolExecutor(1) as other:
+        node.collections.Create(config(name="c"))
+        started = time.monotonic()
+        refused = other.submit(refusal, lambda: node.documents.Upsert(request))
+        waits = []
+        while not refused.done():
+            asked = time.monotonic()
+            node.run(lambda: None)
+            waits.append(time.monotonic() - asked)
+        took = time.monotonic() - started
+        assert refused.result().reason == "BAD_PAYLOAD"
+        assert refused.result().fields == [f"payloads[{count - 1}]"]
+        assert max(waits) < took / 3
 
 
 def test_collections_are_limited(tmp_path: Any) -> None:
