@@ -24,6 +24,8 @@ F32 = npt.NDArray[np.float32]
 # float32 holds no squared distance overflows. The last hundredth is for rounding.
 MAX_SQUARED_NORM: Final = 0.99 * float(np.finfo(np.float32).max) / 4
 
+_MAX_REMOVED: Final = 256
+_MAX_KEY_BYTES: Final = 256
 _STRINGS: Final = frozenset({str})
 _CONTAINERS: Final = frozenset({dict, list})
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\Z")
@@ -176,6 +178,19 @@ def payload(data: bytes, limits: Limits, field: str) -> None:
     if not isinstance(found, dict):
         raise invalid(field, f"must be a msgpack map, not {type(found).__name__}", "BAD_PAYLOAD")
     _nesting(found, limits.max_payload_depth, field)
+
+
+def remove_keys(values: Sequence[str], field: str = "remove_keys") -> tuple[str, ...]:
+    """Top-level keys of payloads: not too many, none empty or too long."""
+    if len(values) > _MAX_REMOVED:
+        problem = f"has {len(values)} keys; the limit is {_MAX_REMOVED}"
+        raise invalid(field, problem, "LIMIT_EXCEEDED")
+    for at, key in enumerate(values):
+        size = len(key.encode())
+        if not 1 <= size <= _MAX_KEY_BYTES:
+            problem = f"has {size} bytes; a key that is removed has 1 to {_MAX_KEY_BYTES}"
+            raise invalid(f"{field}[{at}]", problem, "LIMIT_EXCEEDED")
+    return tuple(values)
 
 
 class _Extension(Exception):

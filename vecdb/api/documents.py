@@ -91,6 +91,7 @@ class DocumentsService:
         call.principal.require(Role.WRITE, request.collection)
         record = self._db.collection(request.collection)
         checks.payload(request.payload, self._limits, "payload")
+        removed = checks.remove_keys(request.remove_keys)
         if not request.payload and not request.remove_keys and not request.replace:
             raise checks.invalid("payload", "there is nothing to change: give a payload or remove_keys")
         session, sequence = checks.session(request.options.session_id, request.options.sequence)
@@ -100,7 +101,7 @@ class DocumentsService:
             change = Update(
                 ids,
                 request.payload or b"\x80",
-                tuple(request.remove_keys),
+                removed,
                 request.replace,
                 author,
                 now,

@@ -154,6 +154,21 @@ WRITES = {
         "documents.Update", documents_pb2.UpdateRequest(collection="vecs", ids=["a"]),
         INVALID, "BAD_ARGUMENT", "payload", ("nothing to change",),
     ),
+    "too many keys to remove": Case(
+        "documents.Update",
+        documents_pb2.UpdateRequest(collection="vecs", ids=["a"], remove_keys=["k"] * 257),
+        INVALID, "LIMIT_EXCEEDED", "remove_keys", ("257", "256"),
+    ),
+    "a key to remove that is too long": Case(
+        "documents.Update",
+        documents_pb2.UpdateRequest(collection="vecs", ids=["a"], remove_keys=["k", "é" * 129]),
+        INVALID, "LIMIT_EXCEEDED", "remove_keys[1]", ("258", "256"),
+    ),
+    "an empty key to remove": Case(
+        "documents.Update",
+        documents_pb2.UpdateRequest(collection="vecs", ids=["a"], remove_keys=[""]),
+        INVALID, "LIMIT_EXCEEDED", "remove_keys[0]", ("0 bytes",),
+    ),
     "an update of ids and a filter": Case(
         "documents.Update",
         documents_pb2.UpdateRequest(collection="vecs", ids=["a"], filter=year(1), payload=PACKED({"a": 1})),
