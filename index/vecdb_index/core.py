@@ -23,7 +23,7 @@ import numpy as np
 from vecdb_index import sealed
 from vecdb_index.apply import Applier, Effects
 from vecdb_index.documents import vectors_of
-from vecdb_index.errors import ShardClosed, ShardDamaged, ShardInUse, StorageFailed
+from vecdb_index.errors import ShardBroken, ShardClosed, ShardDamaged, ShardInUse, StorageFailed
 from vecdb_index.files import checksum
 from vecdb_index.filters import FieldIndexes
 from vecdb_index.growing import Block
@@ -53,6 +53,7 @@ class Core:
         self.lock = threading.RLock()
         self.closed = False
         self.damage: ShardDamaged | None = None
+        self.broken: ShardBroken | None = None
         self.error: str | None = None
         self.changed = threading.Condition()  # notified after every new view
         self.on_commit: Callable[[], None] = lambda: None  # called after each, with or without a new view
@@ -116,6 +117,11 @@ class Core:
         self.blocks: list[Block] = [self._new_block()]
         self._load_growing(gone)
         self.view = View(applied, documents, tuple(parts), tuple(block.part for block in self.blocks))
+        living = sum(part.living for part in self.view.sealed + self.view.growing)
+        if living != documents:
+            raise ShardDamaged(
+                self.store.path, f"{documents} documents, but {living} vectors that are theirs"
+            )
         # What was read may sit in a write-ahead log that a process crash left unsynced.
         self.durable = 0
         self._commits, self._durable_commits = 1, 0
@@ -148,7 +154,7 @@ class Core:
             with self.changed:
                 self.changed.notify_all()
             try:
-                if self.damage is None:
+                if self.damage is None and self.broken is None:
                     self._checkpoint_locked()
             except StorageFailed as error:
                 self.error = str(error)
@@ -157,17 +163,36 @@ class Core:
                 os.close(self._lock_handle)
 
     def check(self) -> None:
-        """Raise if the shard was closed or is damaged: damage is never served."""
+        """Raise if the shard was closed, or is damaged or broken: neither is ever served."""
         if self.closed:
             raise ShardClosed(str(self.root))
         if self.damage is not None:
             raise ShardDamaged(self.damage.path, self.damage.reason)
+        if self.broken is not None:
+            raise ShardBroken(str(self.broken)) from self.broken
 
     def damaged(self, damage: ShardDamaged) -> None:
         """Note damage, whoever found it; the first is what is told."""
         with self.changed:
             self.damage = self.damage or damage
             self.changed.notify_all()
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """A change of database and memory both. The caller holds the lock.
+
+        Memory that was left behind what is committed would be the base of the next transaction, and wrong
+        for good: the entry would be applied twice. So that is the end of this Core; the database is right.
+        """
+        self.store.committed = False
+        try:
+            yield
+        except BaseException as error:
+            if self.store.committed:
+                self.broken = ShardBroken(f"{self.root} must be reopened: a write was interrupted: {error!r}")
+                with self.changed:
+                    self.changed.notify_all()
+            raise
 
     @contextmanager
     def pinned(self) -> Iterator[tuple[sqlite3.Connection, View]]:
@@ -205,15 +230,16 @@ class Core:
                 content=MultisetHash(self._content.digest()),
                 schema=self.schema,
             )
-            try:
-                with self.store.transaction() as connection:
-                    applier = Applier(connection, effects, self.indexes, self._vectors)
-                    results = applier.apply(fresh)
-                    applier.finish()
-            except BaseException:
-                self.indexes.rolled_back()
-                raise
-            self._publish(effects)
+            with self._whole():
+                try:
+                    with self.store.transaction() as connection:
+                        applier = Applier(connection, effects, self.indexes, self._vectors)
+                        results = applier.apply(fresh)
+                        applier.finish()
+                except BaseException:
+                    self.indexes.rolled_back()
+                    raise
+                self._publish(effects)
             return results
 
     def _wait_for_room(self) -> None:
@@ -286,7 +312,7 @@ class Core:
 
     def new_segment_id(self) -> int:
         """An id that no segment had or will have, crash or not."""
-        with self.lock:
+        with self.lock, self._whole():
             id_ = self._next_segment
             with self.store.transaction() as connection:
                 put(connection, "next_segment", id_ + 1)
@@ -308,7 +334,7 @@ class Core:
         tombstones, and those of the dead that have no row any more are forgotten.
         """
         ids = set(old)
-        with self.lock:
+        with self.lock, self._whole():
             leaving = [part for part in self.view.sealed if _id_of(part) in ids]
             if block is not None:
                 leaving.append(block.part)

@@ -30,6 +30,10 @@ class ShardClosed(ShardError):
     """The shard was closed."""
 
 
+class ShardBroken(ShardClosed):
+    """A write was interrupted between disk and memory. Nothing is lost, but the shard must be reopened."""
+
+
 class StorageFailed(ShardError):
     """The disk refused a write (full, read-only, failing). Nothing of the call was applied; reads work."""
 

@@ -136,6 +136,7 @@ class Shard:
         """Counts and states, as of now."""
         core, view = self._core, self._core.view
         recall = core.schema.target_recall
+        fault = core.damage or core.broken
         segments = []
         for part in view.sealed:
             manifest = part.rows.manifest
@@ -164,13 +165,13 @@ class Shard:
             recall=min(measured, default=None),
             applied_index=view.applied,
             durable_index=core.durable,
-            error=core.error if core.damage is None else str(core.damage),
+            error=core.error if fault is None else str(fault),
         )
 
     def _state(self, view: View) -> str:
         if self._core.damage is not None:
             return "damaged"
-        if self._core.error is not None:
+        if self._core.error is not None or self._core.broken is not None:
             return "failing"
         return "ready" if self._builder.settled(view) else "indexing"
 
@@ -185,7 +186,8 @@ class Shard:
 
         All of them in one transaction, visible together. Entries at or below ``applied_index`` are skipped
         and have no result. What a mutation gets wrong is in its result; exceptions leave the shard as it was:
-        UnknownMutation, StorageFailed, ShardDamaged, ShardClosed, ValueError for indexes out of order.
+        UnknownMutation, StorageFailed, ShardDamaged, ShardClosed, ValueError for indexes out of order. After
+        anything else (a lack of memory, Ctrl-C) it may raise ShardBroken and has to be reopened.
         """
         results = self._core.apply(entries)
         self._builder.wake()

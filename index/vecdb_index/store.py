@@ -71,6 +71,7 @@ class Store:
         self.path = root / FILE
         self._options = options
         self._damaged = damaged
+        self.committed = False  # whether the last transaction is on disk, or may be
         self._idle: list[sqlite3.Connection] = []  # append and pop are atomic
         self._checkpoint_lock = threading.Lock()
         self._closed = False
@@ -156,11 +157,12 @@ class Store:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """A writing transaction, rolled back by any exception. The caller holds the shard's write lock."""
+        self.committed = False
         try:
             self.writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self.writer
-                self.writer.execute("COMMIT")
+                self._commit()
             except BaseException:
                 if self.writer.in_transaction:
                     self.writer.execute("ROLLBACK")
@@ -170,6 +172,15 @@ class Store:
             raise
         except sqlite3.DatabaseError as error:
             raise self.explain(error) from error
+
+    def _commit(self) -> None:
+        # Before the statement: what interrupts it may come just after it took effect.
+        self.committed = True
+        try:
+            self.writer.execute("COMMIT")
+        except sqlite3.Error:
+            self.committed = False
+            raise
 
     # --- meta ----------------------------------------------------------------------------------------------
 

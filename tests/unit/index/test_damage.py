@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from shards import TINY
-from vecdb_index import Schema, Shard, ShardDamaged, ShardOptions, sealed
+from shards import STILL, TINY
+from vecdb_index import (
+    Schema,
+    Shard,
+    ShardBroken,
+    ShardDamaged,
+    ShardOptions,
+    UnknownMutation,
+    Upsert,
+    encode,
+    sealed,
+)
+from vecdb_index.growing import Block
 
 DIM = 8
 ONE = np.ones((1, DIM), np.float32)
@@ -117,6 +129,70 @@ def test_damage_that_the_keeper_finds(tmp_path: Path, monkeypatch: pytest.Monkey
         assert not shard._keeper._thread.is_alive()
         monkeypatch.undo()
         assert_nothing_is_served(shard, found.path)
+
+
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+def test_an_interrupted_write_breaks_the_shard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    """What fails behind the commit ends the shard until it is reopened; then every entry was applied once."""
+    log = [(at, encode(Upsert([f"d{at}", "same"], np.full((2, DIM), at, np.float32)))) for at in range(1, 5)]
+    with Shard.create(tmp_path / "whole", Schema(DIM, "l2"), STILL) as shard:
+        shard.apply(log)
+        wanted = (shard.content_hash(), shard.count())
+    with Shard.create(tmp_path / "broken", Schema(DIM, "l2"), STILL) as shard:
+        shard.apply(log[:2])
+
+        def grow(self: Block, needed: int) -> None:
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Block, "_grow", grow)
+            patch.setattr(shard._core, "blocks", [shard._core._new_block()])
+            with pytest.raises(error):
+                shard.apply([log[2]])
+        for use in (lambda: shard.apply(log), lambda: shard.search(ONE, 1), shard.checkpoint, shard.count):
+            with pytest.raises(ShardBroken, match="must be reopened"):
+                use()
+        stats = shard.stats()
+        assert stats.state == "failing"
+        assert "must be reopened" in (stats.error or "")
+    with Shard.open(tmp_path / "broken", STILL) as shard:
+        assert shard.applied_index == 3
+        shard.apply(log)
+        assert (shard.content_hash(), shard.count()) == wanted
+        shard.verify()
+
+
+def test_an_interrupted_replacement_breaks_the_shard(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The builder's changes too are in the database and in memory, or the shard is reopened."""
+
+    def show(*args: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(shard._core, "_show_layout", show)
+    with pytest.raises(MemoryError):
+        shard._core.replace(None, ())
+    with pytest.raises(ShardBroken):
+        shard.get(["d1"])
+
+
+def test_an_error_before_the_commit_breaks_nothing(shard: Shard) -> None:
+    """What is rolled back left database and memory alike."""
+    with pytest.raises(UnknownMutation):
+        shard.apply([(2, encode(Upsert(["x"], ONE))), (3, b"\xff" * 8)])
+    assert shard.upsert(["x"], ONE) == 2
+    assert shard.count() == 101
+
+
+def test_documents_without_vectors_are_damage(shard: Shard) -> None:
+    """Opening compares the number of documents with that of the vectors that live."""
+    shard.close()
+    with sqlite3.connect(shard.path / "shard.db") as database:
+        database.execute("UPDATE meta SET value = 101 WHERE key = 'documents'")
+    database.close()
+    with pytest.raises(ShardDamaged, match="101 documents, but 100 vectors"):
+        Shard.open(shard.path)
 
 
 def test_the_first_damage_is_told(shard: Shard) -> None:
