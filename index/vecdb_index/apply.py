@@ -29,6 +29,9 @@ from vecdb_index.schema import Schema
 from vecdb_index.store import put
 
 MAX_ID_BYTES: Final = 512
+# What an update may make of a payload. Part of what entries mean, so it is the same on every replica,
+# whatever that is configured to take of one request.
+MAX_PAYLOAD_BYTES: Final = 1 << 20
 DOCNO_LIMIT: Final = 2**32  # pyroaring's
 
 _EMPTY_PAYLOAD: Final = b"\x80"
@@ -192,7 +195,11 @@ class Applier:
             source, payload, text = self._connection.execute(
                 "SELECT source, payload, text FROM docs WHERE docno = ?", (known[id_].docno,)
             ).fetchone()
+            allowed = max(MAX_PAYLOAD_BYTES, len(payload))
             payload, merged = _merged(payload, change, mutation)
+            if len(payload) > allowed:
+                message = f"the payload of {id_!r} would have {len(payload)} bytes; the limit is {allowed}"
+                raise _Refused(Failure(mutation.ids.index(id_), "invalid", message))
             encoded = None if text is None else text.encode()
             digest = document_digest(keys[id_], index, vector.data, payload, encoded)
             rows.append((id_, index, mutation.author, mutation.written_at_ms, digest, source, payload, text))

@@ -70,7 +70,8 @@ class Update:
 
     The top-level keys of ``payload`` (a msgpack map) are set in each document's payload, whole; a nil is a
     value like any other. ``remove_keys`` are then removed. With ``replace`` the payload takes the old one's
-    place altogether. The document gets the writer's author and time, and a new version.
+    place altogether. The document gets the writer's author and time, and a new version. Where a payload
+    would grow beyond 1 MiB (MAX_PAYLOAD_BYTES), all of the update is refused.
     """
 
     ids: Sequence[str]

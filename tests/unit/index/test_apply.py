@@ -27,7 +27,7 @@ from vecdb_index import (
     WriteRefused,
     encode,
 )
-from vecdb_index.apply import MAX_ID_BYTES
+from vecdb_index.apply import MAX_ID_BYTES, MAX_PAYLOAD_BYTES
 from vecdb_index.filters import Eq
 from vecdb_index.hashing import MultisetHash, document_digest
 from vecdb_index.retries import EVICTED, EXPIRED, Retries, count_sessions
@@ -138,6 +138,25 @@ def test_updates_keep_what_they_do_not_name(shard: Shard) -> None:
     assert msgpack.unpackb(row.payload, timestamp=0) == {"n": 1, "map": {"c": None}, "when": stamp}
     apply(shard, Update(["a"], msgpack.packb({"y": 2}), replace=True))
     assert msgpack.unpackb(shard.get(["a"])[0].payload) == {"y": 2}
+
+
+def test_updates_do_not_grow_a_payload_without_end(shard: Shard) -> None:
+    """One that would pass the format's limit is refused whole; a larger payload may still shrink."""
+    half = "x" * (MAX_PAYLOAD_BYTES // 2)
+    payloads = [msgpack.packb({}), msgpack.packb({"a": half}), msgpack.packb({"a": half, "b": half, "c": 1})]
+    apply(shard, Upsert(["small", "half", "over"], np.ones((3, 2), np.float32), payloads))
+    state = shard.content_hash
+    grown = apply(shard, Update(["small", "half"], msgpack.packb({"b": half})))
+    assert codes(grown) == [(1, "invalid")]
+    assert str(MAX_PAYLOAD_BYTES) in grown.failures[0].message
+    assert shard.content_hash == state
+    assert codes(apply(shard, Update(["over"], msgpack.packb({"d": 1})))) == [(0, "invalid")]
+    # The headers of the map, two keys and two long strings take 15 bytes beside the strings.
+    exact = msgpack.packb({"b": half[:-15]})
+    assert not apply(shard, Update(["half"], exact)).failures
+    assert len(shard.get(["half"])[0].payload) == MAX_PAYLOAD_BYTES
+    assert codes(apply(shard, Update(["half"], msgpack.packb({"b": half[:-14]})))) == [(0, "invalid")]
+    assert not apply(shard, Update(["over"], b"\x80", ["c"])).failures
 
 
 def test_an_entry_sees_those_before_it(shard: Shard) -> None:
