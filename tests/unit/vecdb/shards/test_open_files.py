@@ -76,6 +76,15 @@ def test_a_shard_that_finds_no_file_left_says_so(tmp_path: Path, spare: int) -> 
     assert short
 
 
+def test_where_no_file_is_left_none_can_be_counted() -> None:
+    """To look takes a file itself: without one all are in use."""
+    with limited(0):
+        why = open_files.why_not(1)
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert f"{limit} of the {limit}" in why
+    assert open_files.why_not(1) == ""
+
+
 def test_other_errors_are_not_taken_for_it(tmp_path: Path) -> None:
     """With files to spare a folder that is missing is something else."""
     error = failure_of(lambda: Shard.open(tmp_path / "nothing", ShardOptions(threads=1)))
