@@ -16,7 +16,7 @@ from typing import Self
 
 from vecdb_replication.wal.appender import Appender
 from vecdb_replication.wal.cache import TailCache
-from vecdb_replication.wal.codec import Checkpoint, Item, run_of
+from vecdb_replication.wal.codec import Checkpoint, Item, Update, run_of
 from vecdb_replication.wal.errors import (
     Compacted,
     LogClosed,
@@ -74,8 +74,8 @@ class Wal:
     ) -> Wal:
         """Lock the directory (made if missing), replay the log in it and cut a torn last write.
 
-        `segment_bytes` is where a new segment begins, `cache_bytes` the limit of recent entries kept in
-        memory, `rewrite_bytes` how much `drop_segments` may write again to be rid of one segment (a
+        `segment_bytes` is where a new segment begins, `cache_bytes` how much memory recent entries may
+        take, `rewrite_bytes` how much `drop_segments` may write again to be rid of one segment (a
         quarter of `segment_bytes` unless given). With `must_exist` a directory without segments is
         damage: a node that knows it had a log must not begin an empty one in its place. `entropy(n)`
         gives n random bytes.
@@ -203,10 +203,20 @@ class Wal:
         with self._undivided():
             place = self._appender.write(items, pieces)
             with self._state:
+                self._forget(items)
                 self._commit(items, *place)
                 for update in updates:
                     for entry in update.entries:
                         self._cache.put(update.group, entry)
+
+    def _forget(self, items: Sequence[Update]) -> None:
+        """Let go of the cached entries that these items make dead; called before they are applied."""
+        for item in items:
+            log = self._groups.get(item.group, _EMPTY)
+            if item.tombstone is not None or item.reset:
+                self._cache.forget(item.group, range(log.first_index, log.last_index + 1))
+            elif item.snapshot is not None:
+                self._cache.forget(item.group, range(log.first_index, item.snapshot.index + 1))
 
     def _commit(self, items: Sequence[Item], sequence: int, offset: int) -> None:
         self._segments[sequence] = self._appender.active
