@@ -191,7 +191,7 @@ class Wal:
                     self._move(moved)
                 self._release(self._appender.drop_oldest())
                 dropped += 1
-            if dropped:
+                # Each by itself: names reach the device in any order, and a gap among them is damage.
                 self._appender.sync_names()
             return dropped
 

@@ -150,6 +150,18 @@ def test_power_may_fail_at_any_step_of_dropping_segments(seed: int) -> None:
     assert steps > 8, "fewer steps than it takes to move, sync, and unlink two segments"
 
 
+def test_names_of_dropped_segments_go_one_by_one(fs: FaultFileSystem) -> None:
+    """At no time are two unlinks under way: were only the second to last, there would be a gap."""
+    wal = open_log(fs)
+    fill(wal, 1, 1, 40)
+    wal.compact(1, 40, conf=b"")
+    steps: list[str] = []
+    fs.on_op = lambda op, path: steps.append(op) if op in ("unlink", "fsync_dir") else None
+    dropped = wal.drop_segments()
+    assert dropped > 2
+    assert steps == ["unlink", "fsync_dir"] * dropped
+
+
 def survives_losing_power_at(step: int, seed: int) -> bool:
     """Whether dropping segments ended before this step; else the power failed there."""
     fs = FaultFileSystem(seed)
