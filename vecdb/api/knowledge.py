@@ -28,6 +28,8 @@ from vecdb.security import Role
 
 _MAX_DATA: Final = 1 << 20
 _MAX_URI: Final = 1024
+# Bytes of sources that are in progress on the node; four of the largest, where those are more.
+_LEAST_ROOM: Final = 64 << 20
 # Ids of passages begin with the uri only as far as there is room for it.
 _MAX_PREFIX: Final = 400
 _LISTED: Final = 1_000
@@ -37,6 +39,29 @@ _OUTCOMES: Final = {
 }
 
 
+class _Room:
+    """The bytes of sources that all streams together hold while they arrive and are ingested."""
+
+    __slots__ = ("_held", "_limit")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = 0
+
+    def take(self, count: int) -> None:
+        """RequestError RESOURCE_EXHAUSTED where there is no room for so many more."""
+        if self._held + count > self._limit:
+            problem = (
+                f"sources in progress hold {self._held} bytes; with these it were more than {self._limit}"
+            )
+            raise RequestError("RESOURCE_EXHAUSTED", "OVERLOADED", problem, retry_after=1.0)
+        self._held += count
+
+    def give_back(self, count: int) -> None:
+        """Of what was taken."""
+        self._held -= count
+
+
 class KnowledgeService:
     """See proto/vecdb/v1/knowledge.proto."""
 
@@ -44,6 +69,7 @@ class KnowledgeService:
         self._db = db
         self._limits = limits
         self._sandbox = sandbox
+        self._room = _Room(max(_LEAST_ROOM, 4 * limits.max_source_bytes))
 
     # --- ingest --------------------------------------------------------------
 
@@ -54,34 +80,42 @@ class KnowledgeService:
         ingestor: Ingestor | None = None
         waiting: pb.SourceHeader | None = None
         data = bytearray()
-        async for request in requests:
-            part = request.WhichOneof("part")
-            if part == "header":
-                if ingestor is not None:
-                    raise checks.invalid("header", "comes once, and first")
-                ingestor = self._ingestor(request.header, call)
-                continue
-            if ingestor is None:
-                raise checks.invalid("header", "must come first")
-            if part == "source":
-                if waiting is not None:
-                    raise checks.invalid("source", f"{waiting.uri!r} is not complete: {len(data)} bytes came")
-                waiting = self._checked(request.source)
-                data = bytearray()
-            elif part == "data" and waiting is not None:
-                if len(request.data) > _MAX_DATA:
-                    problem = f"{len(request.data)} bytes in one message; the limit is {_MAX_DATA}"
-                    raise checks.invalid("data", problem, "LIMIT_EXCEEDED")
-                data += request.data
-                if len(data) > waiting.size:
-                    raise checks.invalid("data", f"more than the {waiting.size} bytes announced")
-            else:
-                raise checks.invalid("data", "must follow a source")
-            if waiting is not None and len(data) == waiting.size:
-                yield await self._take(ingestor, waiting, bytes(data))
-                waiting = None
-        if waiting is not None:
-            raise checks.invalid("source", f"{waiting.uri!r} was not sent to its end")
+        try:
+            async for request in requests:
+                part = request.WhichOneof("part")
+                if part == "header":
+                    if ingestor is not None:
+                        raise checks.invalid("header", "comes once, and first")
+                    ingestor = self._ingestor(request.header, call)
+                    continue
+                if ingestor is None:
+                    raise checks.invalid("header", "must come first")
+                if part == "source":
+                    if waiting is not None:
+                        raise checks.invalid(
+                            "source", f"{waiting.uri!r} is not complete: {len(data)} bytes came"
+                        )
+                    waiting = self._checked(request.source)
+                elif part == "data" and waiting is not None:
+                    if len(request.data) > _MAX_DATA:
+                        problem = f"{len(request.data)} bytes in one message; the limit is {_MAX_DATA}"
+                        raise checks.invalid("data", problem, "LIMIT_EXCEEDED")
+                    if len(data) + len(request.data) > waiting.size:
+                        raise checks.invalid("data", f"more than the {waiting.size} bytes announced")
+                    self._room.take(len(request.data))
+                    data += request.data
+                else:
+                    raise checks.invalid("data", "must follow a source")
+                if waiting is not None and len(data) == waiting.size:
+                    answer = await self._take(ingestor, waiting, bytes(data))
+                    # Whoever is slow to read the answer holds no room meanwhile.
+                    self._room.give_back(len(data))
+                    waiting, data = None, bytearray()
+                    yield answer
+            if waiting is not None:
+                raise checks.invalid("source", f"{waiting.uri!r} was not sent to its end")
+        finally:
+            self._room.give_back(len(data))
 
     def _ingestor(self, header: pb.IngestHeader, call: Call) -> Ingestor:
         call.principal.require(Role.WRITE, header.collection)

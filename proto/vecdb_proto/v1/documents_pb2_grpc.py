@@ -79,7 +79,8 @@ class DocumentsServicer:
 
     def Update(self, request, context):
         """Changes the payload of documents; their vectors and texts stay. Ids that
-        do not exist are failures with NOT_FOUND.
+        do not exist are failures with NOT_FOUND. Where a payload would grow
+        beyond 1 MiB, nothing is changed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -64,7 +64,9 @@ class KnowledgeServicer:
         and answers once for each, in order. The first message is a header; then
         for each source one `source` and its bytes in any number of `data`. A
         source whose content hash is the stored one is skipped; the old passages
-        of a changed source go once the new ones are acknowledged.
+        of a changed source go once the new ones are acknowledged. Where the
+        sources in progress on the node take too much memory, RESOURCE_EXHAUSTED
+        with OVERLOADED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 import re
+import threading
+import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -12,7 +15,7 @@ import msgpack
 import pytest
 from vecdb_proto.v1 import collections_pb2, common_pb2, documents_pb2, knowledge_pb2, models_pb2, search_pb2
 
-from tests.support.inprocess import InProcessNode, refusal
+from tests.support.inprocess import InProcessNode, Refused, refusal
 
 Part = knowledge_pb2.IngestRequest
 ADDED, UPDATED, UNCHANGED, FAILED = 1, 2, 3, 4
@@ -353,3 +356,45 @@ def test_a_prefix_longer_than_ids_hold_is_refused(served: InProcessNode, docs: s
     refused = refusal(lambda: listed(served, docs, prefix="u" * 401))
     assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
     assert "prefix" in refused.message
+
+
+def test_sources_in_progress_are_limited(tmp_path: Path) -> None:
+    """What streams have sent of sources that are not complete is bounded together, and freed as they end."""
+    size, last = 16 << 20, threading.Event()
+
+    def unfinished() -> Iterator[Part]:
+        yield header("docs")
+        yield source("a.txt", b"", size)
+        for piece in range(16):
+            yield Part(data=bytes((1 << 20) - (piece == 15)))
+        last.wait(60)
+
+    def small() -> str:
+        try:
+            (reply,) = ingest(node, [header("docs"), *upload("small.txt", TOPICS["bees.txt"])])
+        except grpc.RpcError as error:
+            refused = Refused(error)
+            assert refused.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert refused.retry_after == 1.0
+            return refused.reason
+        return "" if reply.outcome in (ADDED, UNCHANGED) else "failed"
+
+    def until(answer: str, streams: list[Any]) -> None:
+        deadline = time.monotonic() + 30
+        while small() != answer:
+            assert time.monotonic() < deadline, f"a small source is never answered {answer!r}"
+            # A stream whose last bytes met the small source was refused instead of that.
+            streams[:] = [node.knowledge.Ingest(unfinished()) if each.done() else each for each in streams]
+            time.sleep(0.05)
+
+    limits = {"min_free_disk_bytes": 0, "max_source_bytes": size}
+    with InProcessNode(tmp_path, limits=limits) as node:
+        config = collections_pb2.CollectionConfig(name="docs", model="wordllama-256")
+        node.collections.Create(collections_pb2.CreateCollectionRequest(config=config))
+        assert small() == ""
+        streams = [node.knowledge.Ingest(unfinished()) for _ in range(4)]
+        until("OVERLOADED", streams)
+        for stream in streams:
+            stream.cancel()
+        until("", [])
+        last.set()
