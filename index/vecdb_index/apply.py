@@ -32,6 +32,10 @@ MAX_ID_BYTES: Final = 512
 # What an update may make of a payload. Part of what entries mean, so it is the same on every replica,
 # whatever that is configured to take of one request.
 MAX_PAYLOAD_BYTES: Final = 1 << 20
+# SQLite takes at most 1,000,000,000 bytes in a row: what an entry writes is refused well before, by the same
+# rule on every replica, for an error of SQLite's would stop them all.
+MAX_VECTOR_BYTES: Final = 1 << 29  # of one mutation
+MAX_DOCUMENT_BYTES: Final = 1 << 29  # of one document beside its vector
 DOCNO_LIMIT: Final = 2**32  # pyroaring's
 
 _EMPTY_PAYLOAD: Final = b"\x80"
@@ -156,6 +160,9 @@ class Applier:
         texts = mutation.texts or [None] * len(keys)
         encoded = _checked_texts(texts)
         sources = mutation.sources or [None] * len(keys)
+        author = len(mutation.author.encode(errors="replace"))
+        for position, held in enumerate(zip(payloads, encoded, sources, strict=True)):
+            _check_size(position, author, *held)
         known = self._lookup(mutation.ids)
         _check_versions(mutation.ids, mutation.if_versions, known)
         self._remove(list(known.values()))
@@ -189,7 +196,10 @@ class Applier:
         ids = [id_ for id_ in mutation.ids if id_ in known]
         if not ids:
             return 0, missing
+        self._check_vector_bytes(len(ids))
         vectors = self._vectors([known[id_].docno for id_ in ids])
+        places = {id_: position for position, id_ in enumerate(mutation.ids)}
+        author = len(mutation.author.encode(errors="replace"))
         rows, maps = [], []
         for id_, vector in zip(ids, vectors, strict=True):
             source, payload, text = self._connection.execute(
@@ -199,8 +209,9 @@ class Applier:
             payload, merged = _merged(payload, change, mutation)
             if len(payload) > allowed:
                 message = f"the payload of {id_!r} would have {len(payload)} bytes; the limit is {allowed}"
-                raise _Refused(Failure(mutation.ids.index(id_), "invalid", message))
+                raise _Refused(Failure(places[id_], "invalid", message))
             encoded = None if text is None else text.encode()
+            _check_size(places[id_], author, payload, encoded, source)
             digest = document_digest(keys[id_], index, vector.data, payload, encoded)
             rows.append((id_, index, mutation.author, mutation.written_at_ms, digest, source, payload, text))
             maps.append(merged)
@@ -238,6 +249,12 @@ class Applier:
     def _check_room(self, count: int) -> None:
         if self._effects.next_docno + count > DOCNO_LIMIT:
             raise _Refused(Failure(-1, "invalid", f"a shard takes at most {DOCNO_LIMIT} writes of documents"))
+
+    def _check_vector_bytes(self, count: int) -> None:
+        size = 4 * self._effects.schema.dim * count
+        if size > MAX_VECTOR_BYTES:
+            message = f"{count} vectors have {size} bytes; one mutation writes at most {MAX_VECTOR_BYTES}"
+            raise _Refused(Failure(-1, "invalid", message))
 
     # --- rows ----------------------------------------------------------------------------------------------
 
@@ -305,6 +322,7 @@ class Applier:
         if len(data) != 4 * dim * count:
             message = f"vectors have {len(data)} bytes, not {count} x {dim} x 4"
             raise _Refused(Failure(-1, "invalid", message))
+        self._check_vector_bytes(count)
         vectors = np.frombuffer(data, dtype="<f4").reshape(count, dim)
         # A row with an infinity or a NaN has no finite sum; that of a finite row may overflow, so look again.
         with np.errstate(over="ignore", invalid="ignore"):
@@ -356,6 +374,13 @@ def _checked_texts(texts: Sequence[str | None]) -> list[bytes | None]:
                 Failure(position, "invalid", "a text must be Unicode without surrogates")
             ) from None
     return encoded
+
+
+def _check_size(position: int, author: int, payload: bytes, text: bytes | None, source: bytes | None) -> None:
+    size = author + len(payload) + len(text or b"") + len(source or b"")
+    if size > MAX_DOCUMENT_BYTES:
+        message = f"a document has at most {MAX_DOCUMENT_BYTES} bytes beside its vector, not {size}"
+        raise _Refused(Failure(position, "invalid", message))
 
 
 def _check_versions(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from vecdb_index import (
     WriteRefused,
     encode,
 )
+from vecdb_index import apply as apply_module
 from vecdb_index.apply import MAX_ID_BYTES, MAX_PAYLOAD_BYTES
 from vecdb_index.filters import Eq
 from vecdb_index.hashing import MultisetHash, document_digest
@@ -118,6 +120,31 @@ def test_log_order(shard: Shard) -> None:
     assert len(shard.apply([(5, entry)])) == 1
     assert shard.apply([]) == shard.apply([(4, b"garbage"), (5, b"garbage")]) == []
     assert [result.index for result in shard.apply([(5, b"garbage"), (6, entry)])] == [6]
+
+
+def test_what_sqlite_would_refuse_is_a_failure(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutations beyond what a row of SQLite's holds are refused by a rule of ours, and the shard goes on."""
+    row = shard._core.store.writer.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
+    assert row * 0.9 > apply_module.MAX_VECTOR_BYTES
+    assert row * 0.9 > apply_module.MAX_DOCUMENT_BYTES + MAX_ID_BYTES
+    apply(shard, Upsert(["a", "b"], TWO, texts=[None, "x" * 90]))
+    before = shard.content_hash()
+    monkeypatch.setattr(apply_module, "MAX_VECTOR_BYTES", 8)
+    monkeypatch.setattr(apply_module, "MAX_DOCUMENT_BYTES", 100)
+    payload = msgpack.packb({"n": 1})
+    assert codes(apply(shard, Upsert(["c", "d"], TWO))) == [(-1, "invalid")]
+    assert codes(apply(shard, Update(["a", "b"], payload))) == [(-1, "invalid")]
+    for large in (
+        Upsert(["c"], ONE, texts=["\u20ac" * 34]),
+        Upsert(["c"], ONE, [msgpack.packb({"x": "x" * 97})]),
+        Upsert(["c"], ONE, sources=[b"s" * 100]),
+        Upsert(["c"], ONE, author="a" * 100),
+    ):
+        assert codes(apply(shard, large)) == [(0, "invalid")]
+    assert codes(apply(shard, Update(["gone", "b"], payload, author="a" * 9))) == [(1, "invalid")]
+    assert shard.content_hash() == before
+    assert not apply(shard, Update(["b"], payload, author="a" * 6)).failures
+    assert not apply(shard, Upsert(["c"], ONE, texts=["x" * 99])).failures
 
 
 def test_updates_keep_what_they_do_not_name(shard: Shard) -> None:
