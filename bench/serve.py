@@ -83,19 +83,9 @@ class NodeProcess:
     def start(self) -> float:
         """Start it; returns the seconds until it answers."""
         begun = time.perf_counter()
-        self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "vecdb",
-                "serve",
-                "--data-dir",
-                str(self.data_dir),
-                "--listen",
-                self.address,
-            ]
-            + ["--http-listen", f"127.0.0.1:{_free_port()}", "--log-level", "warning"],
-        )
+        command = [sys.executable, "-m", "vecdb", "serve", "--data-dir", str(self.data_dir)]
+        command += ["--listen", self.address, "--http-listen", f"127.0.0.1:{_free_port()}"]
+        self.process = subprocess.Popen([*command, "--log-level", "warning"])
         with Client(self.address) as db:
             while True:
                 try:

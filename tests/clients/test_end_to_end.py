@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import vecdb_client as vc
 from vecdb_client import Document
-from vecdb_client import Filter as F  # noqa: N817
+from vecdb_client import Filter as F
 
 from tests.support.node import Node
 

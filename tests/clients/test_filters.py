@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from google.protobuf import text_format
-from vecdb_client import Filter as F  # noqa: N817
+from vecdb_client import Filter as F
 from vecdb_client._filters import message_of
 from vecdb_proto.v1 import filter_pb2
 

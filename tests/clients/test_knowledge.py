@@ -10,7 +10,7 @@ import msgpack
 import numpy as np
 import pytest
 import vecdb_client as vc
-from vecdb_client import Filter as F  # noqa: N817
+from vecdb_client import Filter as F
 from vecdb_client import _ingest
 from vecdb_proto.v1 import common_pb2, knowledge_pb2, models_pb2, search_pb2
 

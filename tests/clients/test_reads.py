@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import vecdb_client as vc
 from google.rpc import status_pb2
-from vecdb_client import Filter as F  # noqa: N817
+from vecdb_client import Filter as F
 from vecdb_proto.v1 import common_pb2, documents_pb2, search_pb2
 
 from tests.clients.scripted import Fail, ScriptedServer

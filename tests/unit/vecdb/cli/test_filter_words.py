@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 from vecdb_client import Condition
-from vecdb_client import Filter as F  # noqa: N817
+from vecdb_client import Filter as F
 
 from vecdb.cli.exits import CommandError
 from vecdb.cli.filters import parse_filters

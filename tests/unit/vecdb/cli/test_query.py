@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import msgpack
 import pytest
-from vecdb_client import Filter as F  # noqa: N817
+from vecdb_client import Filter as F
 from vecdb_proto.v1 import common_pb2, knowledge_pb2, search_pb2
 
 from tests.clients.scripted import Fail, ScriptedServer
