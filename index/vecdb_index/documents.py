@@ -57,15 +57,17 @@ class Reader:
     def scroll(self, after: str | None, limit: int, select: str, matching: BitMap | None) -> list[Row]:
         """The next rows in id order, all of them or those in ``matching``."""
         if matching is not None and len(matching) <= _SORT_AT_MOST:
-            rows = self.by_docno(docnos_of(matching).tolist(), select).values()
+            light = self.by_docno(docnos_of(matching).tolist(), columns(False, False)).values()
             # The order of code points is that of UTF-8 bytes, which is SQLite's.
-            later = [row for row in rows if after is None or row.id > after]
-            return sorted(later, key=lambda row: row.id)[:limit]
-        # Walks the index of ids alone, which holds docnos; only rows that are wanted are read.
-        walk = self._connection.execute("SELECT docno FROM docs WHERE id > ? ORDER BY id", (after or "",))
-        wanted = (docno for (docno,) in walk if matching is None or docno in matching)
-        picked = list(islice(wanted, limit))
-        walk.close()
+            later = [row for row in light if after is None or row.id > after]
+            picked = [row.docno for row in sorted(later, key=lambda row: row.id)[:limit]]
+        else:
+            # Walks the index of ids alone, which holds docnos.
+            walk = self._connection.execute("SELECT docno FROM docs WHERE id > ? ORDER BY id", (after or "",))
+            wanted = (docno for (docno,) in walk if matching is None or docno in matching)
+            picked = list(islice(wanted, limit))
+            walk.close()
+        # Payloads and texts are read of the rows that are wanted, not of all that match.
         found = self.by_docno(picked, select)
         return [found[docno] for docno in picked if docno in found]
 
