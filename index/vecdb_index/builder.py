@@ -2,17 +2,11 @@
 
 One thread a shard does one thing at a time, in small steps, the most urgent first:
 
-1. seal a full growing block into files; drop a segment whose rows are all dead;
-2. write the segment in the making once much was added to it, however much still waits; begin it anew, from
-   what lives, when many of its rows are dead;
-3. take sealed rows that wait into a graph, a step, and those of segments with many tombstones;
-4. write the segment when nothing is left to take in and the load pauses;
-5. at rest, seal what grows, if it is more than a few rows;
-6. with nothing else to do, merge segments where there are too many, and rebuild those with many tombstones.
-
-Rows that are not in a written segment's graph are searched exactly, so how many there are bounds what a
-search costs during a load. To write a segment is to write all of it, so what was added must also be a share
-of it: a byte is then rewritten a bounded number of times however large the segment gets.
+1. seal a full growing block into files;
+2. take sealed rows that wait into a graph, a step; write the segment when nothing is left to take in and the
+   load pauses, or when it has doubled;
+3. at rest, seal what grows, if it is more than a few rows;
+4. with nothing else to do, merge segments where there are too many, and rebuild those with many tombstones.
 
 Which segments to merge follows the usual rule of log-structured indexes: a segment is absorbed once what
 would be merged with it is a fair share of its size, so rows are rewritten O(log n) times. The largest of them
@@ -38,11 +32,6 @@ from vecdb_index.schema import ShardOptions
 _PAUSE: Final = 0.3  # seconds without a write after which a bulk load is taken to pause
 _RETRY: Final = (0.2, 10.0)  # seconds before a failed job is tried again: first, at most
 _EARLY_ROWS: Final = 32_768  # a first segment is written before the load ends once it has so many rows
-_MUCH_ROWS: Final = 65_536  # added, they are written though they are fewer than there were,
-_SHARE: Final = 8  # unless they are less than an eighth of that
-_LATE_SECONDS: Final = 10.0  # what waits so long is written,
-_LATE_SHARE: Final = 4  # unless it is less than a quarter of what there was
-_MUCH_SEGMENTS: Final = 16  # as many rows as _MUCH_ROWS, where vectors are so long that segments have few
 
 
 class Builder:
@@ -134,8 +123,6 @@ class Builder:
         if len(core.blocks) > 1:
             self._seal(core.blocks[0])
             return 0.0
-        if self._drop_empty(view) or self._publish(view):
-            return 0.0
         build = self._build
         if build is not None and build.busy:
             build.step()
@@ -173,58 +160,22 @@ class Builder:
         )
         self._replace(sealed.open_rows(core.root, manifest, core.schema.metric), (), block)
 
-    def _drop_empty(self, view: View) -> bool:
-        """Forget segments whose rows are all dead; whether there was any."""
-        empty = {_id_of(part) for part in view.sealed if not part.living}
-        if self._build is not None:
-            empty = {id_ for id_ in empty if self._build.drop(id_)}
-        if empty:
-            self._replace(None, empty)
-        return bool(empty)
-
-    def _publish(self, view: View) -> bool:
-        """Write the build's segment, or begin anew, if that should not wait for a pause; whether it did."""
-        build = self._build
-        if build is None or build.midway:
-            return False
-        if self._decayed(build, view):
-            # What is dead leaves a graph only with all the others.
-            self._begin([part for part in view.sealed if _id_of(part) in build.sources])
-        elif _due(build):
-            self._write(build)
-        else:
-            return False
-        return True
-
-    def _decayed(self, build: Build, view: View) -> bool:
-        """Whether many of the build's rows are dead.
-
-        Not before it has written a segment: where documents are rewritten faster than a graph is built of
-        them, beginning anew each time would end in none at all.
-        """
-        rows = len(build) + build.queued
-        living = sum(part.living for part in view.sealed if _id_of(part) in build.sources)
-        return build.written > 0 and rows > living and rows - living >= self._options.max_dead * rows
-
     def _feed(self, view: View) -> bool:
-        """Give the build what newly waits or is worn, or start one; whether there was anything."""
-        build = self._build
-        if build is None:
-            if not any(_pending(part) for part in view.sealed):
-                return False
+        """Give the build what newly waits, or start one; whether there was anything."""
+        known = set() if self._build is None else self._build.sources
+        fresh = [part for part in view.sealed if _pending(part) and _id_of(part) not in known]
+        if not fresh:
+            return False
+        if self._build is None:
             self._begin(choose(view.sealed, self._options))
-            return True
-        fresh = [part for part in view.sealed if _id_of(part) not in build.sources]
-        fed = [part for part in fresh if _pending(part)] or [
-            part for part in fresh if _worn(part, self._options)
-        ][:1]
-        for part in fed:
-            build.feed(part)
-        return bool(fed)
+        else:
+            for part in fresh:
+                self._build.feed(part)
+        return True
 
     def _begin(self, chosen: list[Part]) -> None:
         base = max(chosen, key=lambda part: len(part.rows))
-        if base.rows.graph is None or _worn(base, self._options):
+        if base.rows.graph is None or base.dead >= self._options.max_dead * len(base.rows):
             self._build = Build(self._core)
         else:
             self._build = Build(self._core, base.rows)
@@ -233,18 +184,20 @@ class Builder:
             self._build.feed(part)
 
     def _maybe_write(self, idle: float) -> float | None:
-        """Write the build's segment if the load pauses; how long to wait, None when nothing is unwritten."""
+        """Write the build's segment if it is time; the pause, None when there is nothing unwritten."""
         build = self._build
         if build is None or not build.unwritten:
             return None
+        added = len(build) - build.written
+        doubled = len(build) >= _EARLY_ROWS and added >= build.written
         pause = min(_PAUSE, self._options.rest_seconds)
-        if idle < pause:
+        if idle < pause and not doubled:
             return pause - idle
         self._write(build)
         return 0.0
 
     def _write(self, build: Build) -> None:
-        old = build.taken
+        old = set(build.sources)
         if not len(build):
             self._replace(None, old)
             self._build = None
@@ -265,7 +218,10 @@ class Builder:
         chosen = choose(view.sealed, self._options)
         if not chosen:
             return None
-        self._begin(chosen)
+        if not any(part.living for part in chosen):
+            self._replace(None, {_id_of(part) for part in chosen})
+        else:
+            self._begin(chosen)
         return 0.0
 
 
@@ -275,7 +231,7 @@ def choose(parts: tuple[Part, ...], options: ShardOptions) -> list[Part]:
     indexed = sorted((part for part in parts if not _pending(part)), key=lambda part: part.living)
     total = sum(part.living for part in chosen)
     if not chosen:
-        worn = [part for part in indexed if _worn(part, options)]
+        worn = [part for part in indexed if part.dead and part.dead >= options.max_dead * len(part.rows)]
         if worn:
             return worn[:1]
         if len(indexed) <= options.max_segments:
@@ -287,22 +243,6 @@ def choose(parts: tuple[Part, ...], options: ShardOptions) -> list[Part]:
         chosen.append(part)
         total += part.living
     return chosen
-
-
-def _due(build: Build) -> bool:
-    """Whether so much was added to the segment that it is written without a pause."""
-    added, before = len(build) - build.written, build.written
-    if not added:
-        return False
-    if len(build) >= _EARLY_ROWS and added >= max(min(before, _MUCH_ROWS), before / _SHARE):
-        return True
-    if len(build.unwritten) >= _MUCH_SEGMENTS and added >= before / _SHARE:
-        return True
-    return time.monotonic() - build.since >= _LATE_SECONDS and added >= before / _LATE_SHARE
-
-
-def _worn(part: Part, options: ShardOptions) -> bool:
-    return part.dead > 0 and part.dead >= options.max_dead * len(part.rows)
 
 
 def _pending(part: Part) -> bool:

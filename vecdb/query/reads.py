@@ -12,7 +12,7 @@ from vecdb_index.filters import Filter
 
 from vecdb.catalog import CollectionRecord
 from vecdb.query import slots
-from vecdb.query.budget import SLICE, UNBOUNDED, Budget, size_of, sliced
+from vecdb.query.budget import SLICE, UNBOUNDED, Budget, size_of
 from vecdb.query.database import Database
 
 
@@ -48,12 +48,12 @@ async def get(
         budget = Budget(max_bytes)
         for number, positions in slots.split(ids, record.shards).items():
             shard = db.shards.get(number)
-            for some in sliced(positions):
-                rows = shard.get(
-                    [ids[at] for at in some], payload=parts.payload, text=parts.text, vector=parts.vector
-                )
-                budget.take(rows)
-                found.update((row.id, row) for row in rows)
+            # In one read a shard: its documents are those of one moment.
+            rows = shard.get(
+                [ids[at] for at in positions], payload=parts.payload, text=parts.text, vector=parts.vector
+            )
+            budget.take(rows)
+            found.update((row.id, row) for row in rows)
         return [found[id_] for id_ in ids if id_ in found]
 
     return await db.run(read)
