@@ -220,4 +220,4 @@ def test_what_the_builder_leaves_is_made_durable_without_a_write(tmp_path: Path)
             for path in item.rows.manifest.paths(shard.path)
         }
         assert named
-        assert set((shard.path / "segments").iterdir()) == named
+        assert eventually(lambda: set((shard.path / "segments").iterdir()) == named)
