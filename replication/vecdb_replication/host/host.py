@@ -119,9 +119,15 @@ class Host:
 
     def has_known(self, group: int) -> bool:
         """Whether a replica of the group is here or ever was."""
+        if group in self._groups:
+            return True
         # While it is being removed it is neither open nor under its tombstone, but has its log.
         state = self._wal.state(group)
-        return group in self._groups or state.tombstone is not None or state.last_index > 0
+        return state.tombstone is not None or state.last_index > 0
+
+    def applied_index(self, group: int) -> int:
+        """The newest entry of a group that reads see. Cheap: each read of a session asks. UnknownGroup."""
+        return self._group(group).applied
 
     def groups(self) -> list[int]:
         """The open groups."""
