@@ -98,6 +98,8 @@ async def _run(root: Path, recorder: Recorder, writes: int) -> dict[int, dict[in
                     recorder.dropped += await pieces.host.compact()
 
         await asyncio.gather(*(propose() for _ in range(PROPOSERS)))
+        # On a fast machine all of the above may have happened before the first file was full.
+        recorder.dropped += await pieces.host.compact()
         recorder.pieces = None
     return entries
 
@@ -151,8 +153,7 @@ async def _campaign(folder: Path, writes: int, every: int, tears: int) -> None:
         beyond = [await _check(moment, keep, folder / "lost", wanted, chance) for keep in keeps]
         survived += beyond[-1]
         lost += beyond[0] < beyond[-1]
-    # How much one record holds depends on the machine; only the long form is sure to fill several files.
-    assert recorder.dropped or writes < 500, "no file of the log was dropped"
+    assert recorder.dropped, "no file of the log was dropped"
     # Of two records before one sync a power loss may keep the later alone, and that looks like damage.
     assert recorder.most_unsynced == 1, f"{recorder.most_unsynced} records were written before one sync"
     assert survived, "nothing was unsynced at any moment"
