@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from vecdb.durable import replace_file
+
 FORMAT: Final = 1
 
 
@@ -96,17 +98,7 @@ def _begin(root: Path, marker: Path) -> None:
     for name in ("log", "catalog", "shards"):
         (root / name).mkdir(exist_ok=True)
     told = {"format": FORMAT, "node_id": secrets.token_hex(16), "created_at": int(time.time())}
-    made = root / "NODE.new"
-    with made.open("w") as file:
-        file.write(json.dumps(told) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    made.replace(marker)
-    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    replace_file(marker, json.dumps(told).encode() + b"\n")
 
 
 def _read(marker: Path) -> str:

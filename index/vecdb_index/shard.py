@@ -128,6 +128,12 @@ class Shard:
         view = self._core.view
         return sum(len(part.rows) for part in (*view.growing, *view.sealed) if part.rows.graph is None)
 
+    @property
+    def error(self) -> str | None:
+        """Why background work fails, or what is damaged; None where all is well."""
+        fault = self._core.damage or self._core.broken
+        return self._core.error if fault is None else str(fault)
+
     def content_hash(self) -> bytes:
         """32 bytes, equal for equal (id, version, vector, payload, text), whatever the layout."""
         return self._core.content_hash()
@@ -136,7 +142,6 @@ class Shard:
         """Counts and states, as of now."""
         core, view = self._core, self._core.view
         recall = core.schema.target_recall
-        fault = core.damage or core.broken
         segments = []
         for part in view.sealed:
             manifest = part.rows.manifest
@@ -165,7 +170,7 @@ class Shard:
             recall=min(measured, default=None),
             applied_index=view.applied,
             durable_index=core.durable,
-            error=core.error if fault is None else str(fault),
+            error=self.error,
         )
 
     def _state(self, view: View) -> str:

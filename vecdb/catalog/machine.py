@@ -8,7 +8,6 @@ one. A state is thus either there or not, and durable as soon as it is applied.
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,11 +19,12 @@ from vecdb_replication.host import StorageFull
 
 from vecdb.catalog.commands import CatalogResult, decode, perform
 from vecdb.catalog.records import CatalogState
+from vecdb.durable import is_full, replace_file
 
 _MAGIC: Final = b"vecdbcat"
 _FORMAT: Final = 1
-# What passes: no room on the disk, or no file that may be opened.
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
+# That no more files may be open passes, as a full disk does.
+_NO_HANDLE: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 class CatalogDamaged(Exception):
@@ -68,7 +68,7 @@ class CatalogMachine:
         try:
             _write(self._path, state)
         except OSError as error:
-            if error.errno in _FULL:
+            if is_full(error) or error.errno in _NO_HANDLE:
                 raise StorageFull(f"the catalogue cannot be written: {error.strerror}") from error
             raise
         self.state = state
@@ -96,18 +96,4 @@ def _read(path: Path) -> CatalogState:
 def _write(path: Path, state: CatalogState) -> None:
     head = _MAGIC + _FORMAT.to_bytes(4, "little")
     body: bytes = msgpack.packb(state.dump())
-    made = path.with_suffix(".new")
-    try:
-        with made.open("wb") as file:
-            file.write(head + crc32c(body, crc32c(head)).to_bytes(4, "little") + body)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        made.unlink(missing_ok=True)
-        raise
-    made.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    replace_file(path, head + crc32c(body, crc32c(head)).to_bytes(4, "little") + body)

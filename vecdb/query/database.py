@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import sqlite3
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -30,6 +29,7 @@ from vecdb.catalog import (
     UpdateAliases,
     encode,
 )
+from vecdb.durable import is_full
 from vecdb.query.embedding import Embedding
 from vecdb.query.errors import RequestError, invalid, no_collection
 from vecdb.query.sessions import Positions
@@ -39,7 +39,6 @@ log = structlog.get_logger(__name__)
 
 _MAX_FIELDS: Final = 64
 _MAX_ALIASES: Final = 1_000
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -193,7 +192,7 @@ class Database:
             if open_files.are_short(error):
                 message = "the node has too many open files to open the collection's shards (ulimit -n)"
                 raise RequestError("RESOURCE_EXHAUSTED", "LIMIT_EXCEEDED", message) from error
-            if isinstance(error, sqlite3.Error) or (isinstance(error, OSError) and error.errno not in _FULL):
+            if isinstance(error, sqlite3.Error) or (isinstance(error, OSError) and not is_full(error)):
                 raise
             raise RequestError("RESOURCE_EXHAUSTED", "DISK_FULL", str(error), retry_after=5.0) from error
 

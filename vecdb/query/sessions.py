@@ -63,7 +63,7 @@ async def await_fresh(host: Host, epoch: int, shards: Iterable[int], wanted: Fre
         seen = {**session.shards, CATALOG_GROUP: session.catalogue}
     for group in (CATALOG_GROUP, *shards):
         index = seen.get(group, 0)
-        # Nearly always the session has seen nothing that is not applied here: then it is told by a comparison.
+        # Nearly always the session has seen nothing that is not applied here: a comparison tells.
         behind = index > 0 and index > host.applied_index(group)
         if behind:
             _refuse_beyond(host, group, index)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from vecdb_replication.host import GroupDamaged, Host
 from vecdb_replication.wal import Wal
 
 from vecdb.catalog import CATALOG_GROUP, CatalogState, CollectionRecord
+from vecdb.durable import sync_directory
 from vecdb.shards.machine import ShardMachine
 from vecdb.telemetry import ShardSample
 
@@ -141,7 +141,7 @@ class ShardSet:
                 shutil.rmtree(old)
         Shard.create(made, schema_of(record), self._options).close()
         made.rename(path)
-        _sync_directory(self._root)
+        sync_directory(self._root)
         return Shard.open(path, self._options)
 
     async def _declare(self, shard: int, record: CollectionRecord) -> None:
@@ -206,7 +206,7 @@ class ShardSet:
 
     def troubles(self) -> dict[int, str]:
         """Why background work fails, or what is damaged, for each shard where something is."""
-        errors = ((shard, opened.stats().error) for shard, opened in list(self._shards.items()))
+        errors = ((shard, opened.error) for shard, opened in list(self._shards.items()))
         return {shard: error for shard, error in errors if error is not None}
 
     def owner(self, shard: int) -> str:
@@ -216,14 +216,6 @@ class ShardSet:
 
 def _shards_of(state: CatalogState) -> set[int]:
     return {shard for record in state.collections.values() for shard in record.shards}
-
-
-def _sync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def schema_of(record: CollectionRecord) -> Schema:
