@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from vecdb_index import Delete, Row, Update
+from vecdb_index import Delete, Row, Update, Upsert
 from vecdb_proto.v1 import common_pb2
 from vecdb_proto.v1 import documents_pb2 as pb
 
@@ -18,7 +18,7 @@ from vecdb.config import Limits
 from vecdb.query import Database, Positions, RequestError, reads, writes
 from vecdb.query.ingest import delete_source
 from vecdb.query.sessions import await_fresh
-from vecdb.query.writes import Batch, Outcome
+from vecdb.query.writes import Outcome
 from vecdb.security import Role
 
 _DEFAULT_PAGE = 100
@@ -39,11 +39,13 @@ class DocumentsService:
         """Write documents."""
         call.principal.require(Role.WRITE, request.collection)
         record = self._db.collection(request.collection)
-        batch = await self._batch(request, record, call.principal.name)
-        return self._written(await writes.upsert(self._db, record, batch))
+        mutation = await self._upsert(request, record, call.principal.name)
+        return self._written(await writes.write(self._db, record, mutation))
 
-    async def _batch(self, request: pb.UpsertRequest, record: CollectionRecord, author: str) -> Batch:
-        """The request as a batch that will be accepted, or RequestError."""
+    async def _upsert(
+        self, request: pb.UpsertRequest, record: CollectionRecord, author: str
+    ) -> writes.DocumentWrite:
+        """The request as a mutation that will be accepted, or RequestError."""
         if request.named_vectors or request.sparse_vectors:
             raise checks.not_served("named_vectors", "named and sparse vectors")
         ids = checks.ids(request.ids, self._limits)
@@ -58,12 +60,11 @@ class DocumentsService:
             payloads = await self._payloads(request.payloads)
         if_versions = checks.versions(request.if_versions, count)
         session, sequence = checks.session(request.options.session_id, request.options.sequence)
-        return Batch(
+        return Upsert(
             ids=ids,
             vectors=await self._vectors(request, record, texts),
             payloads=payloads,
             texts=None if texts is None else [text or None for text in texts],
-            sources=None,
             if_versions=if_versions,
             author=author,
             written_at_ms=now_ms(),
@@ -109,7 +110,7 @@ class DocumentsService:
                 writes.session_of(session, attempt),
                 sequence,
             )
-            return await writes.update(self._db, record, change)
+            return await writes.write(self._db, record, change)
 
         return await self._write_chosen(request, record, write)
 
@@ -125,7 +126,7 @@ class DocumentsService:
 
         async def write(ids: list[str], versions: list[int | None] | None, attempt: int) -> Outcome:
             removal = Delete(ids, versions, writes.session_of(session, attempt), sequence)
-            return await writes.delete(self._db, record, removal)
+            return await writes.write(self._db, record, removal)
 
         return await self._write_chosen(request, record, write)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgpack
-from vecdb_index import Delete, Row
+from vecdb_index import Delete, Row, Upsert
 
 from vecdb.catalog import CollectionRecord
 from vecdb.knowledge import (
@@ -28,7 +28,6 @@ from vecdb.knowledge import (
 from vecdb.query import reads, writes
 from vecdb.query.database import Database
 from vecdb.query.errors import RequestError, invalid
-from vecdb.query.writes import Batch
 
 # Passages that are embedded and proposed together. Small enough that a batch of long ones stays far below the
 # size of a log segment, large enough that a sync is spread over many.
@@ -135,17 +134,16 @@ class Ingestor:
     async def _write_batch(self, chunks: Sequence[NewChunk]) -> writes.Outcome:
         texts = [chunk.text for chunk in chunks]
         vectors = await self._db.embedding.passages(self._record, texts, "source")
-        batch = Batch(
+        mutation = Upsert(
             ids=[chunk.id for chunk in chunks],
             vectors=vectors,
             payloads=[self._payload_of(chunk) for chunk in chunks],
             texts=texts,
             sources=[_source_of(chunk) for chunk in chunks],
-            if_versions=None,
             author=self._author,
             written_at_ms=time.time_ns() // 1_000_000,
         )
-        return await writes.upsert(self._db, self._record, batch)
+        return await writes.write(self._db, self._record, mutation)
 
     def _payload_of(self, chunk: NewChunk) -> bytes:
         packed: bytes = msgpack.packb({**chunk.metadata, **self._payload}, datetime=True)
@@ -159,7 +157,7 @@ class Ingestor:
     @staticmethod
     def _count(outcome: writes.Outcome, tally: Tally) -> None:
         tally.passages += outcome.count
-        tally.positions.update(outcome.positions)
+        writes.advance(tally.positions, outcome.positions)
         if outcome.failures:
             first = outcome.failures[0]
             raise RequestError(first.code, first.reason, first.message)
@@ -168,9 +166,9 @@ class Ingestor:
         """Delete what the new passages replace, now that those are acknowledged."""
         gone = [id_ for plan in plans for id_ in plan.delete]
         for start in range(0, len(gone), _PAGE):
-            outcome = await writes.delete(self._db, self._record, Delete(gone[start : start + _PAGE]))
+            outcome = await writes.write(self._db, self._record, Delete(gone[start : start + _PAGE]))
             tally.deleted += outcome.count
-            tally.positions.update(outcome.positions)
+            writes.advance(tally.positions, outcome.positions)
 
 
 async def stored_passages(
@@ -197,7 +195,7 @@ async def delete_source(db: Database, record: CollectionRecord, uri: str) -> wri
     outcome = writes.Outcome()
     ids = [row.id for row, _ in await stored_passages(db, record, uri)]
     for start in range(0, len(ids), _PAGE):
-        outcome.add(await writes.delete(db, record, Delete(ids[start : start + _PAGE])))
+        outcome.add(await writes.write(db, record, Delete(ids[start : start + _PAGE])))
     return outcome
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import numpy as np
-import numpy.typing as npt
-from vecdb_index import ApplyResult, Delete, Failure, Mutation, Update, Upsert, encode
+from vecdb_index import ApplyResult, Delete, Failure, Update, Upsert, encode
 
 from vecdb.catalog import CollectionRecord
 from vecdb.query import slots
@@ -18,6 +17,9 @@ from vecdb.query.database import Database
 from vecdb.query.errors import RequestError
 
 T = TypeVar("T")
+
+# What is about documents: it has ids, and conditions on them.
+DocumentWrite: TypeAlias = Upsert | Update | Delete
 
 # How often a write by filter is tried again without the documents that changed.
 _ROUNDS: Final = 5
@@ -55,8 +57,13 @@ class Outcome:
         """Take in a later write of the same request."""
         self.count += other.count
         self.failures += other.failures
-        for shard, index in other.positions.items():
-            self.positions[shard] = max(index, self.positions.get(shard, 0))
+        advance(self.positions, other.positions)
+
+
+def advance(seen: dict[int, int], positions: Mapping[int, int]) -> None:
+    """Take positions into those that were seen: of each shard the higher one."""
+    for shard, index in positions.items():
+        seen[shard] = max(index, seen.get(shard, 0))
 
 
 class Conflict(RequestError):
@@ -70,76 +77,54 @@ class Conflict(RequestError):
         self.outcome = outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Documents to upsert, valid and embedded; columns as in `vecdb_index.Upsert`."""
+async def write(db: Database, record: CollectionRecord, mutation: DocumentWrite) -> Outcome:
+    """Write, change or delete documents: propose each shard's part of the mutation, and gather the answers.
 
-    ids: Sequence[str]
-    vectors: npt.NDArray[np.float32]
-    payloads: Sequence[bytes] | None
-    texts: Sequence[str | None] | None
-    sources: Sequence[bytes | None] | None
-    if_versions: Sequence[int | None] | None
-    author: str
-    written_at_ms: int
-    session: bytes = b""
-    sequence: int = 0
-
-    def part(self, positions: Sequence[int]) -> Upsert:
-        """The mutation of the documents that go to one shard."""
-        whole = len(positions) == len(self.ids)
-        return Upsert(
-            self.ids if whole else [self.ids[at] for at in positions],
-            self.vectors if whole else self.vectors[np.asarray(positions)],
-            _picked(self.payloads, positions, whole),
-            _picked(self.texts, positions, whole),
-            self.author,
-            self.written_at_ms,
-            _picked(self.sources, positions, whole),
-            _picked(self.if_versions, positions, whole),
-            self.session,
-            self.sequence,
-        )
+    Shards are independent: where some fail, the outcome says which documents
+    were not written. Where all fail there is nothing to tell but the error.
+    """
+    parts = slots.split(mutation.ids, record.shards)
+    jobs = [_propose(db, shard, _part(mutation, positions)) for shard, positions in parts.items()]
+    answers = await asyncio.gather(*jobs, return_exceptions=True)
+    outcome = Outcome()
+    errors: list[RequestError] = []
+    for (shard, positions), answer in zip(parts.items(), answers, strict=True):
+        if isinstance(answer, RequestError):
+            errors.append(answer)
+            outcome.failures += [Refusal(at, answer.code, answer.reason, answer.message) for at in positions]
+        elif isinstance(answer, BaseException):
+            raise answer
+        else:
+            outcome.positions[shard] = answer.index
+            outcome.count += answer.count
+            outcome.failures += _refusals(answer, positions)
+    if errors and len(errors) == len(parts):
+        raise errors[0]
+    _raise_if_nothing_was_done(outcome, len(mutation.ids))
+    outcome.failures.sort(key=lambda refusal: refusal.position)
+    return outcome
 
 
-def _picked(column: Sequence[T] | None, positions: Sequence[int], whole: bool) -> Sequence[T] | None:
-    return column if column is None or whole else [column[at] for at in positions]
+def _part(mutation: DocumentWrite, positions: Sequence[int]) -> DocumentWrite:
+    """What one shard gets: the columns of its documents. All of them are not copied."""
+    if len(positions) == len(mutation.ids):
+        return mutation
 
+    def picked(column: Sequence[T] | None) -> list[T] | None:
+        return None if column is None else [column[at] for at in positions]
 
-async def upsert(db: Database, record: CollectionRecord, batch: Batch) -> Outcome:
-    """Write documents. RequestError where none of them could be."""
-    return await scatter(db, record, batch.ids, batch.part)
-
-
-async def update(db: Database, record: CollectionRecord, change: Update) -> Outcome:
-    """Change payloads. RequestError where nothing could be changed."""
-
-    def part(positions: Sequence[int]) -> Update:
-        whole = len(positions) == len(change.ids)
-        return Update(
-            [change.ids[at] for at in positions],
-            change.payload,
-            change.remove_keys,
-            change.replace,
-            change.author,
-            change.written_at_ms,
-            _picked(change.if_versions, positions, whole),
-            change.session,
-            change.sequence,
-        )
-
-    return await scatter(db, record, change.ids, part)
-
-
-async def delete(db: Database, record: CollectionRecord, removal: Delete) -> Outcome:
-    """Delete documents. RequestError where nothing could be deleted for a condition."""
-
-    def part(positions: Sequence[int]) -> Delete:
-        whole = len(positions) == len(removal.ids)
-        versions = _picked(removal.if_versions, positions, whole)
-        return Delete([removal.ids[at] for at in positions], versions, removal.session, removal.sequence)
-
-    return await scatter(db, record, removal.ids, part)
+    ids, versions = [mutation.ids[at] for at in positions], picked(mutation.if_versions)
+    if not isinstance(mutation, Upsert):
+        return replace(mutation, ids=ids, if_versions=versions)
+    return replace(
+        mutation,
+        ids=ids,
+        vectors=np.asarray(mutation.vectors)[np.asarray(positions)],
+        payloads=picked(mutation.payloads),
+        texts=picked(mutation.texts),
+        sources=picked(mutation.sources),
+        if_versions=versions,
+    )
 
 
 def session_of(session: bytes, attempt: int) -> bytes:
@@ -157,11 +142,11 @@ async def settled(
     db: Database,
     record: CollectionRecord,
     found: Sequence[tuple[str, int]],
-    write: Callable[[list[str], list[int | None], int], Awaitable[Outcome]],
+    attempt_at: Callable[[list[str], list[int | None], int], Awaitable[Outcome]],
 ) -> Outcome:
     """Write to documents that a filter has found, at the versions it saw; those that changed since are left.
 
-    `write` takes ids, versions and the number of the round. Each round drops at
+    `attempt_at` writes to ids at versions, and is told the number of the round. Each round drops at
     least one document, so it ends; what is left after a few is contended by
     others who write faster.
     """
@@ -171,7 +156,7 @@ async def settled(
         if not left:
             return total
         try:
-            outcome = await write([id_ for id_, _ in left], [version for _, version in left], attempt)
+            outcome = await attempt_at([id_ for id_, _ in left], [version for _, version in left], attempt)
         except Conflict as conflict:
             outcome = conflict.outcome
         changed = {each.position for each in outcome.failures if each.blamed and each.code == "ABORTED"}
@@ -184,40 +169,7 @@ async def settled(
     raise RequestError("ABORTED", "VERSION_CONFLICT", "the matching documents keep changing", retry_after=0.1)
 
 
-async def scatter(
-    db: Database,
-    record: CollectionRecord,
-    ids: Sequence[str],
-    part: Callable[[Sequence[int]], Mutation],
-) -> Outcome:
-    """Propose each shard's part and gather the answers.
-
-    Shards are independent: where some fail, the outcome says which documents
-    were not written. Where all fail there is nothing to tell but the error.
-    """
-    parts = slots.split(ids, record.shards)
-    jobs = [_propose(db, shard, part(positions)) for shard, positions in parts.items()]
-    answers = await asyncio.gather(*jobs, return_exceptions=True)
-    outcome = Outcome()
-    errors: list[RequestError] = []
-    for (shard, positions), answer in zip(parts.items(), answers, strict=True):
-        if isinstance(answer, RequestError):
-            errors.append(answer)
-            outcome.failures += [Refusal(at, answer.code, answer.reason, answer.message) for at in positions]
-        elif isinstance(answer, BaseException):
-            raise answer
-        else:
-            outcome.positions[shard] = answer.index
-            outcome.count += answer.count
-            outcome.failures += _refusals(answer, positions)
-    if errors and len(errors) == len(parts):
-        raise errors[0]
-    _raise_if_nothing_was_done(outcome, len(ids))
-    outcome.failures.sort(key=lambda refusal: refusal.position)
-    return outcome
-
-
-async def _propose(db: Database, shard: int, mutation: Mutation) -> ApplyResult:
+async def _propose(db: Database, shard: int, mutation: DocumentWrite) -> ApplyResult:
     db.shards.get(shard)
     frees = isinstance(mutation, Delete)
     result: Any = (await db.propose(shard, encode(mutation), frees=frees)).result

@@ -203,7 +203,7 @@ def test_a_write_by_filter_leaves_what_changed_since(node: InProcessNode, name: 
         ) -> Outcome:
             own = writes.session_of(session, attempt)
             payload = msgpack.packb({"seen": True})
-            return await writes.update(db, record, Update(ids, payload, (), False, "me", 1, versions, own, 1))
+            return await writes.write(db, record, Update(ids, payload, (), False, "me", 1, versions, own, 1))
 
         for _ in range(2 if session else 1):
             # The second time it is a retry, and answered as the first was.
@@ -338,12 +338,8 @@ class Scripted:
 async def scattered(answers: dict[int, Any], count: int) -> Outcome:
     record: Any = type("Record", (), {"shards": tuple(answers)})()
     ids = apart(record.shards, count)
-    return await writes.scatter(
-        Scripted(answers),  # type: ignore[arg-type]
-        record,
-        ids,
-        lambda positions: Update([ids[at] for at in positions], b"\x80", (), False, "", 0, None, b"", 0),
-    )
+    mutation = Update(ids, b"\x80", (), False, "", 0, None, b"", 0)
+    return await writes.write(Scripted(answers), record, mutation)  # type: ignore[arg-type]
 
 
 async def test_a_shard_that_fails_is_told_by_its_documents() -> None:
