@@ -163,7 +163,8 @@ class Node:
         async with AsyncExitStack() as stack:
             data = open_data_dir(self._settings.data_dir, may_begin=self._may_begin())
             stack.callback(data.close)
-            await self._listen_http(stack)
+            authenticator = Authenticator.from_token_file(self._settings.token_file)
+            self._listen_http(stack, authenticator)
             db, registry = await self._open(stack, data)
             sandbox = Sandbox()
             stack.callback(sandbox.close)
@@ -184,7 +185,7 @@ class Node:
                 "Models": ModelsService(db, registry, self._settings.limits),
                 "Search": SearchService(db, self._settings.limits),
             }
-            await self._listen(stack, services)
+            await self._listen(stack, services, authenticator)
             upkeep = asyncio.create_task(
                 self._upkeep(db, Watch(db.shards, partial(self._metrics.error, "engine")))
             )
@@ -275,12 +276,11 @@ class Node:
 
     # --- listening -----------------------------------------------------------
 
-    async def _listen_http(self, stack: AsyncExitStack) -> None:
+    def _listen_http(self, stack: AsyncExitStack, authenticator: Authenticator) -> None:
         settings = self._settings
         tls = None
         if settings.tls_cert is not None and settings.tls_key is not None:
             tls = server_context(settings.tls_cert, settings.tls_key)
-        authenticator = Authenticator.from_token_file(settings.token_file)
         server = HttpServer(
             settings.http_listen,
             standard_routes(self._metrics.registry, self._unready),
@@ -294,7 +294,9 @@ class Node:
     def _unready(self) -> str:
         return "" if self._ready else "the node is starting or stopping"
 
-    async def _listen(self, stack: AsyncExitStack, services: dict[str, object]) -> None:
+    async def _listen(
+        self, stack: AsyncExitStack, services: dict[str, object], authenticator: Authenticator
+    ) -> None:
         settings = self._settings
         most = settings.limits.max_message_bytes
         server = grpc.aio.server(
@@ -306,7 +308,6 @@ class Node:
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
             ]
         )
-        authenticator = Authenticator.from_token_file(settings.token_file)
         dispatcher = Dispatcher(authenticator, self._metrics, self._gate)
         names = []
         for name, service in services.items():

@@ -58,12 +58,13 @@ def ids(values: Sequence[str], limits: Limits, field: str = "ids") -> list[str]:
         if not 1 <= size <= limits.max_id_bytes:
             problem = f"{size} bytes; an id has 1 to {limits.max_id_bytes} bytes of UTF-8"
             raise invalid(f"{field}[{at}]", problem, "BAD_ID", limit="max_id_bytes")
-        if not value.isprintable() and any(_is_control(char) for char in value):
+        if not value.isprintable() and any(is_control(char) for char in value):
             raise invalid(f"{field}[{at}]", "an id has no control characters", "BAD_ID")
     return found
 
 
-def _is_control(char: str) -> bool:
+def is_control(char: str) -> bool:
+    """Whether a character is of Unicode's category Cc."""
     return char < " " or "\x7f" <= char < "\xa0"
 
 

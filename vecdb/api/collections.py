@@ -17,7 +17,6 @@ from vecdb.catalog import AlterCollection, CollectionRecord, UpdateAliases
 from vecdb.config import Limits
 from vecdb.query import Database, RequestError
 from vecdb.query.errors import no_collection
-from vecdb.query.sessions import await_fresh
 from vecdb.security import Role
 from vecdb.shards import UnknownShard
 
@@ -77,7 +76,7 @@ class CollectionsService:
             target_recall=round(recall, 6),
             shards=(),
             replicas=1,
-            fields=convert.fields(config.fields, self._limits, "config.fields"),
+            fields=convert.fields(config.fields, "config.fields"),
             language=config.language or "en",
             created_at_ms=0,
         )
@@ -102,12 +101,12 @@ class CollectionsService:
         """What a collection is and how it does."""
         call.principal.require(Role.READ, request.collection)
         record = self._db.collection(request.collection)
-        await await_fresh(self._db.host, self._db.state.epoch, record.shards, convert.freshness(request.read))
+        await self._db.await_fresh(record.shards, convert.freshness(request.read))
         return pb.DescribeCollectionResponse(collection=await self._info(record), session=self._token(record))
 
     async def List(self, request: pb.ListCollectionsRequest, call: Call) -> pb.ListCollectionsResponse:
         """Every collection that the caller may read, by name."""
-        await await_fresh(self._db.host, self._db.state.epoch, (), convert.freshness(request.read))
+        await self._db.await_fresh((), convert.freshness(request.read))
         infos = []
         for name, record in sorted(self._db.state.collections.items()):
             if call.principal.role_on(name) is not None:
@@ -119,7 +118,7 @@ class CollectionsService:
         """Change fields, target recall or the model's name."""
         call.principal.require(Role.ADMIN)
         record = self._db.collection(request.collection)
-        add = convert.fields(request.add_fields, self._limits, "add_fields")
+        add = convert.fields(request.add_fields, "add_fields")
         recall = round(request.target_recall, 6) if request.HasField("target_recall") else None
         if recall is not None:
             checks.between(recall, 0.5, 1.0, "target_recall")

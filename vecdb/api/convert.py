@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -11,8 +10,7 @@ from vecdb_index import Row
 from vecdb_proto.v1 import collections_pb2, common_pb2, documents_pb2
 
 from vecdb.api import checks
-from vecdb.catalog import CollectionRecord
-from vecdb.config import Limits
+from vecdb.catalog import MAX_FIELDS, CollectionRecord
 from vecdb.query import Freshness, Positions
 from vecdb.query.reads import EVERYTHING, Parts
 from vecdb.query.sessions import ANY, Level
@@ -59,7 +57,6 @@ CODES: Final = {
     "INTERNAL": 13,
     "UNAVAILABLE": 14,
 }
-ALL_PARTS: Final = EVERYTHING
 _MAX_PAYLOAD_FIELDS: Final = 256
 # Documents that are made messages of on the loop: a few microseconds each, or where payloads are cut as much
 # as these take to unpack.
@@ -90,7 +87,7 @@ def freshness(read: common_pb2.ReadOptions) -> Freshness:
 def parts(request: Any) -> Parts:
     """Which parts of documents a request wants; payload and text where it does not say."""
     if not request.HasField("projection"):
-        return ALL_PARTS
+        return EVERYTHING
     wanted = request.projection
     if wanted.vector_names:
         raise checks.not_served("projection.vector_names", "named vectors")
@@ -192,26 +189,20 @@ def config(record: CollectionRecord) -> collections_pb2.CollectionConfig:
     return made
 
 
-def fields(
-    declared: Iterable[collections_pb2.Field], limits: Limits, where: str
-) -> tuple[tuple[str, str], ...]:
+def fields(declared: Iterable[collections_pb2.Field], where: str) -> tuple[tuple[str, str], ...]:
     """Field declarations, checked."""
     found: dict[str, str] = {}
     for at, field in enumerate(declared):
         size = len(field.name.encode())
         if not 1 <= size <= 256 or field.name.startswith("@"):
             raise checks.invalid(f"{where}[{at}].name", "must have 1 to 256 bytes and not begin with '@'")
-        if not field.name.strip() or "" in field.name.split(".") or any(map(_is_control, field.name)):
+        if not field.name.strip() or "" in field.name.split(".") or any(map(checks.is_control, field.name)):
             problem = "must be a dotted path: no part empty, no control characters, not only blanks"
             raise checks.invalid(f"{where}[{at}].name", problem)
         if field.type not in FIELD_TYPES:
             raise checks.invalid(f"{where}[{at}].type", "must be a type of field")
         if found.setdefault(field.name, FIELD_TYPES[field.type]) != FIELD_TYPES[field.type]:
             raise checks.invalid(f"{where}[{at}].name", f"{field.name!r} is declared twice")
-    if len(found) > 64:
-        raise checks.invalid(where, f"has {len(found)} fields; the limit is 64", "LIMIT_EXCEEDED")
+    if len(found) > MAX_FIELDS:
+        raise checks.invalid(where, f"has {len(found)} fields; the limit is {MAX_FIELDS}", "LIMIT_EXCEEDED")
     return tuple(found.items())
-
-
-def _is_control(character: str) -> bool:
-    return unicodedata.category(character) == "Cc"

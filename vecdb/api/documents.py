@@ -15,9 +15,8 @@ from vecdb.api import checks, convert, filters
 from vecdb.api.dispatch import Call
 from vecdb.catalog import CollectionRecord
 from vecdb.config import Limits
-from vecdb.query import Database, Positions, RequestError, reads, writes
+from vecdb.query import Database, RequestError, reads, writes
 from vecdb.query.ingest import delete_source
-from vecdb.query.sessions import await_fresh
 from vecdb.query.writes import Outcome
 from vecdb.security import Role
 
@@ -158,8 +157,7 @@ class DocumentsService:
 
     def _written(self, outcome: Outcome) -> pb.WriteResponse:
         reply = pb.WriteResponse()
-        state = self._db.state
-        convert.fill_write(reply, outcome, Positions(state.epoch, state.applied, outcome.positions))
+        convert.fill_write(reply, outcome, self._db.written(outcome.positions))
         return reply
 
     # --- reading -------------------------------------------------------------
@@ -211,7 +209,7 @@ class DocumentsService:
         self, record: CollectionRecord, request: pb.GetRequest | pb.ScrollRequest | pb.CountRequest
     ) -> None:
         wanted = convert.freshness(request.read)
-        await await_fresh(self._db.host, self._db.state.epoch, record.shards, wanted)
+        await self._db.await_fresh(record.shards, wanted)
 
     def _token(self, record: CollectionRecord) -> common_pb2.SessionToken:
         return convert.session_token(self._db.positions(record.shards))

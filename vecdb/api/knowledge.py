@@ -18,11 +18,10 @@ from vecdb.catalog import CollectionRecord
 from vecdb.config import Limits
 from vecdb.knowledge import ChunkOptions, Citation, Format, Sandbox, SourceError, detect
 from vecdb.knowledge import Limits as SourceLimits
-from vecdb.query import Database, Positions, RequestError, reads, searches
+from vecdb.query import Database, RequestError, reads, searches
 from vecdb.query.ingest import Ingestor, Tally, Upload, delete_source
 from vecdb.query.retrieve import Retrieved, retrieved
 from vecdb.query.searches import Wanted
-from vecdb.query.sessions import await_fresh
 from vecdb.query.writes import Outcome
 from vecdb.security import Role
 
@@ -166,7 +165,6 @@ class KnowledgeService:
         outcome = pb.INGEST_OUTCOME_UNCHANGED
         if tally.unchanged < tally.sources:
             outcome = _OUTCOMES[tally.existed]
-        state = self._db.state
         return pb.IngestResponse(
             uri=uri,
             outcome=outcome,
@@ -174,7 +172,7 @@ class KnowledgeService:
             deleted=tally.deleted,
             sources=tally.sources,
             unchanged=tally.unchanged,
-            session=convert.session_token(Positions(state.epoch, state.applied, tally.positions)),
+            session=convert.session_token(self._db.written(tally.positions)),
         )
 
     # --- sources -------------------------------------------------------------
@@ -214,10 +212,9 @@ class KnowledgeService:
                 raise checks.invalid(f"uris[{at}]", "must not be empty")
         for uri in request.uris:
             total.add(await delete_source(self._db, record, uri))
-        state = self._db.state
         return pb.DeleteSourcesResponse(
             count=total.count,
-            session=convert.session_token(Positions(state.epoch, state.applied, total.positions)),
+            session=convert.session_token(self._db.written(total.positions)),
         )
 
     # --- retrieve ------------------------------------------------------------
@@ -263,7 +260,7 @@ class KnowledgeService:
         self, record: CollectionRecord, request: pb.ListSourcesRequest | pb.RetrieveRequest
     ) -> None:
         wanted = convert.freshness(request.read)
-        await await_fresh(self._db.host, self._db.state.epoch, record.shards, wanted)
+        await self._db.await_fresh(record.shards, wanted)
 
 
 def _chunking(options: pb.ChunkOptions) -> ChunkOptions:

@@ -18,7 +18,6 @@ from vecdb.catalog import CollectionRecord
 from vecdb.config import Limits
 from vecdb.query import Database, RequestError, reads, searches
 from vecdb.query.searches import Found, Wanted
-from vecdb.query.sessions import await_fresh
 from vecdb.security import Role
 
 F32 = npt.NDArray[np.float32]
@@ -46,7 +45,7 @@ class SearchService:
         wanted = self._wanted(request.options, call)
         self._refuse_mode(request.options)
         read = convert.freshness(request.read)
-        await await_fresh(self._db.host, self._db.state.epoch, record.shards, read)
+        await self._db.await_fresh(record.shards, read)
         vectors, left_out = await self._query(record, request.query)
         (found,) = await searches.search(self._db, record, vectors, _widened(wanted, left_out))
         reply = pb.SearchResponse(session=convert.session_token(self._db.positions(record.shards)))
@@ -76,7 +75,7 @@ class SearchService:
             ]
             vectors = await self._db.embedding.queries(record, texts, "texts")
         read = convert.freshness(request.read)
-        await await_fresh(self._db.host, self._db.state.epoch, record.shards, read)
+        await self._db.await_fresh(record.shards, read)
         found = await searches.search(self._db, record, vectors, wanted)
         reply = pb.SearchBatchResponse(session=convert.session_token(self._db.positions(record.shards)))
         if convert.is_heavy(sum(len(each.hits) for each in found), wanted.parts):

@@ -17,13 +17,14 @@ from vecdb.catalog.commands import (
     encode,
 )
 from vecdb.catalog.machine import CatalogDamaged, CatalogMachine, CatalogTooNew
-from vecdb.catalog.records import CatalogState, CollectionRecord
+from vecdb.catalog.records import MAX_FIELDS, CatalogState, CollectionRecord
 
 CATALOG_GROUP = 1
 """The group that replicates the catalogue; shards have the ids above."""
 
 __all__ = [
     "CATALOG_GROUP",
+    "MAX_FIELDS",
     "AlterCollection",
     "CatalogDamaged",
     "CatalogMachine",

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
+MAX_FIELDS: Final = 64  # declared in one collection
 FIRST_SHARD: Final = 2  # 1 is the catalogue's own group
 
 

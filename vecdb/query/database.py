@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,6 +18,7 @@ from vecdb_replication.wal import LogBusy, LogError, LogFailed, LogFull
 
 from vecdb.catalog import (
     CATALOG_GROUP,
+    MAX_FIELDS,
     AlterCollection,
     CatalogMachine,
     CatalogResult,
@@ -32,12 +33,11 @@ from vecdb.catalog import (
 from vecdb.durable import is_full
 from vecdb.query.embedding import Embedding
 from vecdb.query.errors import RequestError, invalid, no_collection
-from vecdb.query.sessions import Positions
+from vecdb.query.sessions import Freshness, Positions, await_fresh
 from vecdb.shards import ShardSet, open_files
 
 log = structlog.get_logger(__name__)
 
-_MAX_FIELDS: Final = 64
 _MAX_ALIASES: Final = 1_000
 
 P = ParamSpec("P")
@@ -86,10 +86,16 @@ class Database:
 
     def positions(self, shards: Sequence[int]) -> Positions:
         """The session token of a read that has just seen these shards."""
+        return self.written({shard: self.shards.get(shard).applied_index for shard in shards})
+
+    def written(self, positions: Mapping[int, int]) -> Positions:
+        """The session token of a write that stands at these positions."""
         state = self.catalog.state
-        return Positions(
-            state.epoch, state.applied, {shard: self.shards.get(shard).applied_index for shard in shards}
-        )
+        return Positions(state.epoch, state.applied, positions)
+
+    async def await_fresh(self, shards: Sequence[int], wanted: Freshness) -> None:
+        """See `sessions.await_fresh`."""
+        await await_fresh(self.host, self.catalog.state.epoch, shards, wanted)
 
     async def propose(self, group: int, data: bytes, *, frees: bool = False) -> Committed:
         """Write to a group's log. RequestError where that cannot be done now.
@@ -212,8 +218,8 @@ class Database:
     async def _alter(self, command: AlterCollection) -> CollectionRecord:
         if (held := self.state.collections.get(command.name)) is not None:
             kept = {name for name, _ in held.fields} - set(command.drop_fields)
-            if len(kept | {name for name, _ in command.add_fields}) > _MAX_FIELDS:
-                problem = f"a collection has at most {_MAX_FIELDS} fields"
+            if len(kept | {name for name, _ in command.add_fields}) > MAX_FIELDS:
+                problem = f"a collection has at most {MAX_FIELDS} fields"
                 raise invalid("add_fields", problem, "LIMIT_EXCEEDED")
         done = await self._change(command)
         assert done.record is not None, "an altered collection has a record"

@@ -21,7 +21,6 @@ from vecdb_replication.host.recovery import KIND_NORMAL, begin_term, replay
 from vecdb_replication.wal import (
     Entry,
     GroupUpdate,
-    LogBusy,
     LogClosed,
     LogFailed,
     LogFull,
@@ -312,8 +311,6 @@ def _refusal(error: BaseException) -> GroupError:
     match error:
         case LogFull():
             return GroupBlocked(f"the disk of the log is full: {error}")
-        case LogClosed() | LogBusy():
-            return HostClosed(str(error))
         case LogFailed():
             return GroupStopped(f"the log failed, the node has to end: {error}")
         case _:
