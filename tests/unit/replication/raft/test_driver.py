@@ -2,9 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,56 +11,9 @@ from hypothesis import strategies as st
 from vecdb_replication.driver.session import CODES, MAX_TICKS, OPERATIONS, TABLES, Session
 from vecdb_replication.raft import MessageType
 
-Json = dict[str, Any]
+from tests.unit.replication.raft.driving import Driver, Json
 
 DOCUMENT = Path(__file__).parents[4] / "docs" / "raft-driver.md"
-
-
-class Driver:
-    """A session that is asked in Python and checks that its answers are JSON lines."""
-
-    def __init__(self) -> None:
-        self.session = Session()
-
-    def __call__(self, op: str, **fields: Any) -> Json:
-        line = self.session.answer(json.dumps({"op": op, **fields}).encode())
-        assert "\n" not in line
-        reply: Json = json.loads(line)
-        assert isinstance(reply["ok"], bool)
-        return reply
-
-    def refused(self, op: str, **fields: Any) -> str:
-        reply = self(op, **fields)
-        assert reply["ok"] is False
-        assert reply["message"]
-        return str(reply["error"])
-
-    def new(self, node: int = 1, voters: tuple[int, ...] = (1,), **config: Any) -> None:
-        snapshot = {"index": 1, "term": 1, "conf_state": {"voters": voters}}
-        assert self("new", node=node, config=config, snapshot=snapshot)["ok"]
-
-    def handle(self, node: int = 1) -> Json:
-        """Take a Ready and do all that it says, to storage and state machine."""
-        ready: Json = self("ready", node=node)["ready"]
-        for op, fields in (
-            ("persist", {"hard": ready["hard"], "entries": ready["entries"], "snapshot": ready["snapshot"]}),
-            ("apply", {"entries": ready["committed"]}),
-            ("advance", {}),
-        ):
-            assert self(op, node=node, **fields)["ok"]
-        return ready
-
-    def settle(self, node: int = 1) -> list[Json]:
-        ready = []
-        while self("has_ready", node=node)["has_ready"]:
-            ready.append(self.handle(node))
-        return ready
-
-    def lead(self, node: int = 1, **config: Any) -> None:
-        """A group of one that leads."""
-        self.new(node, (node,), **config)
-        assert self("campaign", node=node)["ok"]
-        self.settle(node)
 
 
 @pytest.fixture
@@ -612,51 +562,3 @@ def test_no_request_brings_the_driver_down(requests: list[tuple[str, Json]], asy
     for op, fields in requests:
         reply = driver(op, **({"node": 1, "times": 2} | fields))
         assert reply["ok"] or not re.match(r"\w+Error: ", reply["message"]), reply
-
-
-# The process
-
-
-@pytest.fixture
-def process() -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen(
-        [sys.executable, "-m", "vecdb_replication.driver"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as running:
-        yield running
-        running.kill()
-
-
-def test_the_process_answers_line_by_line_and_nothing_else(process: subprocess.Popen[bytes]) -> None:
-    """One reply a request, at once and in order, also to what is no request; it ends with its input."""
-    assert process.stdin
-    assert process.stdout
-    requests = [
-        (b'{"op": "new", "node": 1, "snapshot": {"conf_state": {"voters": [1]}}}', True),
-        (b"nonsense", False),
-        (b'{"op": "campaign", "node": 1}', True),
-        (b'{"op": "has_ready", "node": 1}', True),
-    ]
-    for line, ok in requests:
-        process.stdin.write(line + b"\n")
-        process.stdin.flush()
-        assert json.loads(process.stdout.readline())["ok"] is ok
-    process.stdin.close()
-    assert process.stdout.read() == b""
-    assert process.wait(timeout=10) == 0
-    assert process.stderr
-    assert process.stderr.read() == b""
-
-
-def test_the_process_ends_quietly_when_nobody_listens(process: subprocess.Popen[bytes]) -> None:
-    """Without a traceback."""
-    assert process.stdin
-    assert process.stdout
-    process.stdout.close()
-    process.stdin.write(b"{}\n" * 10)
-    process.stdin.close()
-    assert process.wait(timeout=10) == 0
-    assert process.stderr
-    assert process.stderr.read() == b""
