@@ -1,30 +1,49 @@
-"""The host: many groups, one log.
+"""The host: many groups, one log, and Raft between the two.
 
 A group's history is a sequence of entries. `Host.propose` puts one into the
-log, and answers once it is on disk and the group's state machine has applied
-it. In this form every group has one replica, this node's: an entry is
-committed when it is durable here, which is what Raft says of a group of one.
+log, and answers once a quorum of the group's replicas has it on disk and the
+state machine here has applied it. A group of one is its own quorum; everything
+else about it is the same.
 
-The rules are Raft's all the same, so that a group's log means the same when it
-gets more replicas: each start is a new term, recorded with its vote before the
-first entry of that term; every term begins with an empty entry; what the log
-holds at a start is applied before anything is read.
+The layers, from the inside out: `Replica` is the Raft core over one group's
+part of the log; `HostCore` holds all groups, and is a function of what goes
+into it, without threads or clock; `Host` gives it an event loop, the thread
+that writes the log and the threads that apply. docs/consistency.md tells what
+is promised, and how it is tried.
 """
 
+from vecdb_replication.host.core import HostCore, Locate
 from vecdb_replication.host.errors import (
+    ChangeRefused,
     GroupBlocked,
     GroupDamaged,
     GroupError,
     GroupStopped,
     HostClosed,
+    NotLeader,
+    OutcomeUnknown,
+    ProposalLost,
     StorageFull,
     UnknownGroup,
 )
 from vecdb_replication.host.host import Committed, GroupStatus, Host
-from vecdb_replication.host.machine import StateMachine
+from vecdb_replication.host.machine import SnapshotMachine, StateMachine
+from vecdb_replication.host.network import MemoryNetwork
+from vecdb_replication.host.work import (
+    Envelope,
+    Options,
+    Outbox,
+    Pass,
+    Proposal,
+    Reader,
+    Task,
+    Write,
+)
 
 __all__ = [
+    "ChangeRefused",
     "Committed",
+    "Envelope",
     "GroupBlocked",
     "GroupDamaged",
     "GroupError",
@@ -32,7 +51,21 @@ __all__ = [
     "GroupStopped",
     "Host",
     "HostClosed",
+    "HostCore",
+    "Locate",
+    "MemoryNetwork",
+    "NotLeader",
+    "Options",
+    "Outbox",
+    "OutcomeUnknown",
+    "Pass",
+    "Proposal",
+    "ProposalLost",
+    "Reader",
+    "SnapshotMachine",
     "StateMachine",
     "StorageFull",
+    "Task",
     "UnknownGroup",
+    "Write",
 ]

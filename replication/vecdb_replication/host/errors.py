@@ -35,5 +35,25 @@ class GroupBlocked(GroupError):
         self.durable = durable
 
 
+class NotLeader(GroupError):
+    """The replica here does not lead; nothing was written. `leader` is the one that does, 0 if unknown."""
+
+    def __init__(self, message: str, leader: int) -> None:
+        super().__init__(message)
+        self.leader = leader
+
+
+class ProposalLost(GroupError):
+    """Another leader's entry took the proposal's place in the log: it never takes effect."""
+
+
+class ChangeRefused(GroupError):
+    """Another change of membership is under way, or there is none to leave: nothing was changed."""
+
+
+class OutcomeUnknown(GroupError):
+    """The entry left this replica, but whether it takes effect cannot be found out here."""
+
+
 class StorageFull(Exception):
     """Raised by a state machine that had no room to apply: nothing was, and it may be tried again."""

@@ -1,166 +1,165 @@
-"""One group as the host sees it: what waits to be applied, and in what state it is."""
+"""One group as the host's core sees it: its replica, what waits to be applied, and who waits for it."""
 
 from __future__ import annotations
 
-import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from vecdb_replication import raft
 from vecdb_replication.host.errors import GroupBlocked, GroupError, GroupStopped, StorageFull
 from vecdb_replication.host.machine import StateMachine
-
-# One apply call takes at most so much entry data: a longer one would hold up
-# the answers of all that it carries.
-_MAX_APPLY_BYTES = 32 << 20
-
-
-@dataclass(slots=True, eq=False)
-class Proposal:
-    """An entry on its way; `resolve` and `reject` may be called from any thread, once."""
-
-    index: int
-    data: bytes
-    resolve: Callable[[object], None]
-    reject: Callable[[GroupError], None]
-
-
-@dataclass(slots=True, eq=False)
-class Reader:
-    """Someone who waits until the entry at `index` is applied."""
-
-    index: int
-    done: Callable[[], None]
-    failed: Callable[[GroupError], None]
+from vecdb_replication.host.replica import Output, Replica
+from vecdb_replication.host.work import Batch, Reader, Task
 
 
 @dataclass(slots=True, eq=False)
 class Group:
-    """A replica. Log positions belong to the event loop; the queue to whoever holds the lock."""
+    """A replica and its state machine. Knows no threads: its tasks are given out one at a time."""
 
     id: int
     machine: StateMachine
-    term: int
-    last: int
-    """The index of the newest entry that was handed to the log."""
-    in_flight: int = 0
-    """Entries handed to the log that are not known to be durable."""
-    refused: str = ""
-    """Why the log refused an entry. Those behind it fail as well; then writing may go on."""
+    replica: Replica
+    max_apply_bytes: int
+    queue: deque[Batch] = field(default_factory=deque)
+    task: Task | None = None
     failure: GroupError | None = None
     """Why nothing is applied any more. An entry behind one that was not applied must not be either."""
     blocked: str = ""
     """Why nothing can be applied for now."""
-    committed: int = 0
-    """The newest durable entry."""
-    applied: int = 0
-    """The newest entry that is dealt with; the machine does not see those that only begin a term."""
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    queue: deque[Proposal] = field(default_factory=deque)
-    draining: bool = False
     removed: bool = False
     readers: list[Reader] = field(default_factory=list)
 
-    def enqueue(self, proposal: Proposal) -> bool:
-        """Take a durable entry; True where a worker has to be started."""
-        with self.lock:
-            self.committed = max(self.committed, proposal.index)
-            self.queue.append(proposal)
-            start = not self.draining
-            self.draining = True
-            return start
+    @property
+    def in_flight(self) -> int:
+        """Writes that the log has not answered."""
+        return self.replica.in_flight
 
-    def drain(self) -> bool:
-        """Apply what waits, in a worker thread. False where it stopped for want of room."""
-        while batch := self._take():
-            try:
-                results = self.machine.apply([(each.index, each.data) for each in batch])
-            except StorageFull as full:
-                self._block(batch, str(full))
-                return False
-            except BaseException as error:
-                failure = GroupStopped(f"group {self.id} stopped applying: {error}")
-                failure.__cause__ = error
-                self.end(failure, batch)
-                return True
-            self.blocked = ""
-            self.applied = batch[-1].index
-            for each, result in zip(batch, results, strict=True):
-                each.resolve(result)
-            self._release_readers()
-        return True
+    @property
+    def applied(self) -> int:
+        """The newest entry that is dealt with."""
+        return self.replica.applied
 
-    def _take(self) -> Sequence[Proposal]:
-        """The next entries to apply; none where there are none, or none may be applied any more."""
-        batch: list[Proposal] = []
+    @property
+    def problem(self) -> str:
+        """What is wrong; empty where nothing is."""
+        if self.failure is not None:
+            return str(self.failure)
+        refused = self.replica.refused
+        return self.blocked or (str(refused) if refused is not None else "")
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way."""
+        return self.replica.idle and not self.queue and self.task is None
+
+    def next_task(self) -> Task | None:
+        """What to apply now, if anything: whole batches, and a snapshot alone."""
+        if self.task is not None or self.blocked or self.failure is not None or not self.queue:
+            return None
+        if self.queue[0].install:
+            batch = self.queue.popleft()
+            self.task = Task(self.id, self.machine, (batch,), (), batch.install)
+            return self.task
+        batches: list[Batch] = []
+        entries: list[tuple[int, bytes]] = []
         size = 0
-        with self.lock:
-            if (failure := self.failure) is None:
-                while self.queue and (not batch or size + len(self.queue[0].data) <= _MAX_APPLY_BYTES):
-                    batch.append(self.queue.popleft())
-                    size += len(batch[-1].data)
-            if batch:
-                return batch
-            self.draining = False
-            left = list(self.queue)
-            self.queue.clear()
-        for each in left:
-            assert failure is not None, "entries are left only where none may be applied"
-            each.reject(failure)
-        return ()
+        while self.queue and not self.queue[0].install:
+            added = sum(len(item.entry.data) for item in self.queue[0].items)
+            if batches and size + added > self.max_apply_bytes:
+                break
+            size += added
+            batches.append(self.queue.popleft())
+            entries += [(i.entry.index, i.entry.data) for i in batches[-1].items if i.is_for_machine]
+        self.task = Task(self.id, self.machine, batches, entries)
+        return self.task
 
-    def _block(self, batch: Sequence[Proposal], why: str) -> None:
+    def done(self, results: Sequence[object]) -> Output:
+        """The task was done; who waited for it is told."""
+        task, self.task = self.task, None
+        assert task is not None, "only a task that was given out comes back"
+        out = Output()
+        answers = iter(results)
+        for batch in task.batches:
+            if self.failure is None:
+                out.messages += self.replica.finished(batch).messages
+            for item in batch.items:
+                result = next(answers) if item.is_for_machine else None
+                if item.proposal is not None:
+                    changed = item.entry.type is not raft.EntryType.NORMAL
+                    item.proposal.resolve(item.entry.index, self.replica.conf if changed else result)
+        self.release()
+        return out
+
+    def failed(self, error: BaseException) -> None:
+        """The task failed: for good, or for want of room."""
+        task, self.task = self.task, None
+        assert task is not None, "only a task that was given out comes back"
+        if isinstance(error, StorageFull):
+            self._block(task, str(error))
+            return
+        failure = GroupStopped(f"group {self.id} stopped applying: {error}")
+        failure.__cause__ = error
+        self.queue.extendleft(reversed(task.batches))
+        self.end(failure)
+
+    def _block(self, task: Task, why: str) -> None:
         """Put the entries back: they are in the log and have to be applied. Those who wait are told now."""
         self.blocked = why
-        told = GroupBlocked(
-            f"written to the log but not applied yet: {why}; it will be once there is room", durable=True
+        self.queue.extendleft(reversed(task.batches))
+        self._tell(
+            GroupBlocked(
+                f"written to the log but not applied yet: {why}; it will be once there is room", durable=True
+            )
         )
-        with self.lock:
-            waiting = [*batch, *self.queue]
-            self.queue.clear()
-            self.queue.extend(Proposal(each.index, each.data, _ignore, _ignore) for each in waiting)
-        for each in waiting:
-            each.reject(told)
 
-    def end(self, failure: GroupError, batch: Sequence[Proposal] = ()) -> None:
-        """Apply nothing from now on, and tell everyone who waits; from any thread."""
-        with self.lock:
-            self.failure = failure
-            waiting = [*batch, *self.queue]
-            self.queue.clear()
-            if batch:
-                self.draining = False
-            readers, self.readers = self.readers, []
-        for each in waiting:
-            each.reject(failure)
+    def _tell(self, error: GroupError) -> None:
+        """Tell those whose entries wait to be applied that they wait in vain, or for too long."""
+        for batch in self.queue:
+            for item in batch.items:
+                proposal, item.proposal = item.proposal, None
+                if proposal is not None:
+                    proposal.reject(error)
+
+    def end(self, failure: GroupError) -> None:
+        """Apply nothing from now on, and tell everyone who waits."""
+        self.failure = self.failure or failure
+        self._tell(failure)
+        self.queue.clear()
+        self.replica.abandon(failure)
+        readers, self.readers = self.readers, []
         for reader in readers:
             reader.failed(failure)
 
-    def when_applied(self, reader: Reader) -> None:
-        """Call `done` of the reader once its index is applied; from any thread, perhaps at once."""
-        with self.lock:
-            if self.failure is None and self.applied < reader.index:
-                self.readers.append(reader)
-                return
-        if self.applied >= reader.index:
-            reader.done()
-        elif self.failure is not None:
+    def enqueue(self, batches: Sequence[Batch]) -> None:
+        """Take committed entries."""
+        self.queue.extend(batches)
+        if self.failure is not None:
+            self._tell(self.failure)
+            self.queue.clear()
+        elif self.blocked:
+            self._tell(GroupBlocked(f"written to the log but not applied yet: {self.blocked}", durable=True))
+
+    def wait(self, reader: Reader) -> None:
+        """Answer the reader once its index is applied, perhaps at once."""
+        if self.failure is not None:
             reader.failed(self.failure)
+        elif self.applied >= reader.index:
+            reader.done(reader.index)
+        else:
+            self.readers.append(reader)
 
     def forget(self, reader: Reader) -> None:
         """A reader has stopped waiting. Without this, those who wait for what never comes would pile up."""
-        with self.lock:
-            if reader in self.readers:
-                self.readers.remove(reader)
+        self.replica.unread(reader)
+        if reader in self.readers:
+            self.readers.remove(reader)
 
-    def _release_readers(self) -> None:
+    def release(self) -> None:
+        """Answer the readers whose index is applied."""
         applied = self.applied
-        with self.lock:
-            ready = [reader for reader in self.readers if reader.index <= applied]
+        ready = [reader for reader in self.readers if reader.index <= applied]
+        if ready:
             self.readers = [reader for reader in self.readers if reader.index > applied]
         for reader in ready:
-            reader.done()
-
-
-def _ignore(_: object) -> None:
-    """Whoever waited for the entry was told already."""
+            reader.done(reader.index)

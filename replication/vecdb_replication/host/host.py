@@ -1,34 +1,45 @@
-"""Proposals in, applied results out."""
+"""The host's core on an event loop, with a thread that writes the log and threads that apply."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+import os
+import random
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from vecdb_replication import raft
+from vecdb_replication.host.core import HostCore, Locate
 from vecdb_replication.host.errors import (
     GroupBlocked,
     GroupError,
-    GroupStopped,
     HostClosed,
+    OutcomeUnknown,
     UnknownGroup,
 )
-from vecdb_replication.host.group import Group, Proposal, Reader
-from vecdb_replication.host.machine import StateMachine
-from vecdb_replication.host.recovery import KIND_NORMAL, begin_term, replay
+from vecdb_replication.host.group import Group
+from vecdb_replication.host.machine import SnapshotMachine, StateMachine
+from vecdb_replication.host.work import Envelope, Options, Outbox, Proposal, Reader, Task, Write
 from vecdb_replication.wal import (
-    Entry,
     GroupUpdate,
+    LogBusy,
     LogClosed,
+    LogError,
     LogFailed,
-    LogFull,
     LogWriter,
-    SnapshotMark,
     Tombstone,
+    Unavailable,
     Wal,
 )
+
+# The core counts proposals by itself; what else goes to the log is small and must not be refused.
+_NO_LIMIT = 1 << 62
+# What a proposal counts for beside its data, so that empty ones fill the queue too.
+_OVERHEAD = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +52,7 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class GroupStatus:
-    """How a group stands. `problem` is empty where all is well."""
+    """How a group stands. `problem` is empty where all is well; `leader` is 0 while none is known."""
 
     group: int
     term: int
@@ -50,6 +61,16 @@ class GroupStatus:
     durable_index: int
     log_bytes: int
     problem: str
+    replica: int = 0
+    leader: int = 0
+    commit_index: int = 0
+
+
+class Nowhere:
+    """The outbox of a node that knows no other."""
+
+    def send(self, peer: str, envelope: Envelope) -> None:
+        """See `Outbox.send`: there is no such peer."""
 
 
 class Host:
@@ -58,7 +79,8 @@ class Host:
     `threads` apply entries; a group uses one at a time. `on_sync(seconds,
     batches, bytes)` is called after each sync of the log, `on_failure` when a
     sync failed: the process has to end then, for nothing is known of the disk.
-    A group that had no room to apply tries again after `retry_seconds`.
+    A group that had no room tries again after `retry_seconds`. `outbox` leads
+    to other nodes, `locate` says which of them holds a replica.
     """
 
     def __init__(
@@ -71,29 +93,172 @@ class Host:
         retry_seconds: float = 1.0,
         on_sync: Callable[[float, int, int], None] | None = None,
         on_failure: Callable[[LogFailed], None] | None = None,
+        outbox: Outbox | None = None,
+        locate: Locate = lambda _group, _replica: None,
+        options: Options | None = None,
     ) -> None:
         self._wal = wal
         self._loop = asyncio.get_running_loop()
-        self._writer = LogWriter(wal, max_bytes=max_queued_bytes, on_sync=on_sync, on_failure=on_failure)
+        self._writer = LogWriter(wal, max_bytes=_NO_LIMIT, on_sync=on_sync, on_failure=on_failure)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="vecdb-apply")
+        dice = random.Random(os.urandom(16))  # noqa: S311 (timeouts are no secrets)
+        self._core = HostCore(
+            wal,
+            boot=os.urandom(16),
+            draw=lambda ticks: ticks + dice.randrange(ticks),
+            locate=locate,
+            options=options,
+        )
+        self._outbox: Outbox = outbox or Nowhere()
         self._groups: dict[int, Group] = {}
+        self._opening: dict[int, asyncio.Future[None]] = {}
+        self._writes: deque[Write] = deque()
+        self._staging = False
+        self._queued_bytes = 0
+        self._max_queued_bytes = max_queued_bytes
         self._compact_bytes = compact_bytes
         self._retry_seconds = retry_seconds
+        self._scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+
+    # --- the loop --------------------------------------------------------------
+
+    def _schedule(self) -> None:
+        """Make a pass soon: all that comes in until then shares it, and its record in the log."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._pass)
+
+    def _pass(self) -> None:
+        self._scheduled = False
+        done = self._core.step()
+        for peer, envelope in done.envelopes.items():
+            self._outbox.send(peer, envelope)
+        if done.write is not None:
+            self._writes.append(done.write)
+            self._submit()
+        for task in done.tasks:
+            self._start(task)
+        for group in done.retries:
+            self._loop.call_later(self._retry_seconds, self._retry, group)
+        for group in done.checkpoints:
+            self._pool.submit(_checkpoint, self._core.groups[group].machine)
+        self._wind()
+
+    def _submit(self) -> None:
+        """Hand writes to the log, in order; one that brings a snapshot waits until it is staged."""
+        while self._writes and not self._staging:
+            write = self._writes[0]
+            if write.stages:
+                self._staging = True
+                staged = self._pool.submit(_stage, write)
+                staged.add_done_callback(lambda done: self._call(self._staged, done.exception()))
+                return
+            self._log(self._writes.popleft())
+
+    def _staged(self, error: BaseException | None) -> None:
+        self._staging = False
+        write = self._writes.popleft()
+        if error is None:
+            self._log(write)
+        else:
+            self._written(write, error)
+        self._submit()
+
+    def _log(self, write: Write) -> None:
+        try:
+            durable = self._writer.submit(write.updates)
+        except (LogFailed, LogClosed) as error:
+            self._loop.call_soon(self._written, write, error)
+            return
+        durable.add_done_callback(lambda done: self._call(self._written, write, done.exception()))
+
+    def _written(self, write: Write, error: BaseException | None) -> None:
+        self._core.written(write, _as_exception(error))
+        for append in write.appends:
+            opening = self._opening.get(append.group)
+            if error is not None and opening is not None and not opening.done():
+                opening.set_exception(error)
+        self._schedule()
+
+    def _start(self, task: Task) -> None:
+        done = self._pool.submit(_perform, task)
+        done.add_done_callback(
+            lambda done: self._call(self._applied, task, done.exception() or done.result())
+        )
+
+    def _applied(self, task: Task, results: Sequence[object] | BaseException) -> None:
+        opening = self._opening.get(task.group)
+        if isinstance(results, BaseException) and opening is not None and not opening.done():
+            opening.set_exception(results)
+        self._core.applied(task, results)
+        self._schedule()
+
+    def _retry(self, group: int) -> None:
+        self._core.retry(group)
+        self._schedule()
+
+    def _call(self, act: Callable[..., None], *args: Any) -> None:
+        """From another thread. A loop that was closed has nobody left to tell."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(act, *args)
+
+    def _wind(self) -> None:
+        """Keep the clock going while there is a group that lives by it."""
+        if self._timer is None and len(self._core.wheel) and not self._closed:
+            turn = self._core.options.tick_seconds / 4
+            self._timer = self._loop.call_later(turn, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._core.tick(self._loop.time())
+        self._schedule()
 
     # --- groups --------------------------------------------------------------
 
-    async def add(self, group: int, machine: StateMachine) -> None:
-        """Bring a group up: apply what its log holds beyond the state, then begin a term.
+    async def add(
+        self, group: int, machine: StateMachine, *, replica: int = 1, founders: Iterable[int] = (1,)
+    ) -> None:
+        """Bring a replica up. One that is alone applies what its log holds, and leads, before this returns.
 
-        Raises GroupDamaged where log and state do not fit together, and what
-        the machine's `apply` raises.
+        `replica` is its id, and `founders` are the voters with which the group
+        began; of a replica that joined later none. Raises GroupDamaged where
+        log and state do not fit together, what the machine's `apply` raises,
+        and LogFull where there is no room to begin.
         """
-        if group in self._groups:
-            raise ValueError(f"group {group} is open already")
-        await self._loop.run_in_executor(self._pool, replay, self._wal, group, machine)
-        term, last = await begin_term(self._wal, self._writer, group)
-        self._groups[group] = Group(group, machine, term, last, committed=last, applied=last)
+        held = self._core.open(group, machine, replica, founders)
+        try:
+            if held.replica.alone:
+                await self._settle_in(held)
+        except BaseException as error:
+            held.removed = True
+            await self._settled(held, UnknownGroup(f"group {group} did not come up: {error}"))
+            self._core.forget(group)
+            raise
+        self._groups[group] = held
+        self._schedule()
+
+    async def _settle_in(self, held: Group) -> None:
+        opening = self._opening[held.id] = self._loop.create_future()
+        ready = self._reading(held.id)
+        try:
+            await asyncio.wait((opening, ready), return_when=asyncio.FIRST_COMPLETED)
+            if opening.done():
+                await opening
+            await ready
+        finally:
+            del self._opening[held.id]
+            opening.cancel()
+            ready.cancel()
+            # Retrieved, so that nobody is told that it was not.
+            await asyncio.gather(opening, ready, return_exceptions=True)
+
+    def _reading(self, group: int) -> asyncio.Future[int]:
+        answer, reader = self._reader()
+        self._core.read(group, reader)
+        self._schedule()
+        return answer
 
     async def remove(self, group: int) -> None:
         """Forget a group for good: its log goes, and the tombstone stays."""
@@ -101,20 +266,23 @@ class Host:
         held.removed = True
         del self._groups[group]
         await self._settled(held, UnknownGroup(f"group {group} was removed"))
-        await self.bury(group)
+        self._core.forget(group)
+        await self.bury(group, replica=held.replica.id)
 
-    async def bury(self, group: int) -> None:
-        """Log that a group that is not open here never will be, so that its log goes."""
-        await asyncio.wrap_future(self._writer.submit([GroupUpdate(group, tombstone=Tombstone(1))]))
+    async def bury(self, group: int, *, replica: int = 1) -> None:
+        """Log that a replica that is not open here never will be, so that its log goes."""
+        await asyncio.wrap_future(self._writer.submit([GroupUpdate(group, tombstone=Tombstone(replica))]))
 
     async def _settled(self, held: Group, otherwise: GroupError) -> None:
-        """Wait until nothing of a group is under way; who waits for room is told `otherwise`."""
-        # Durable entries may still be on their way to the loop; each passes through it, so a turn of the
-        # loop at a time is waited for.
-        while held.in_flight or held.draining:
+        """Wait until nothing of a group is under way; who waits for more is told `otherwise`."""
+        while True:
             if held.blocked and held.failure is None:
                 held.end(otherwise)
+            if held.idle or (held.failure is not None and not held.in_flight and held.task is None):
+                break
             await asyncio.sleep(0.001)
+        if held.failure is None and held.removed:
+            held.end(otherwise)
 
     def has_known(self, group: int) -> bool:
         """Whether a replica of the group is here or ever was."""
@@ -135,17 +303,18 @@ class Host:
     def status(self, group: int) -> GroupStatus:
         """How a group stands. UnknownGroup."""
         held = self._group(group)
-        state = self._wal.state(group)
-        problem = str(held.failure) if held.failure else held.blocked or held.refused
-        machine = held.machine
+        node, machine = held.replica.node.status(), held.machine
         return GroupStatus(
             group,
-            held.term,
-            held.last,
+            node.term,
+            node.last_index,
             machine.applied_index,
             machine.durable_index,
-            state.log_bytes,
-            problem,
+            self._wal.state(group).log_bytes,
+            held.problem,
+            node.id,
+            node.lead,
+            node.commit,
         )
 
     def _group(self, group: int) -> Group:
@@ -154,111 +323,113 @@ class Host:
             raise UnknownGroup(f"no replica of group {group} is here")
         return held
 
+    # --- other nodes ---------------------------------------------------------
+
+    def receive(self, sender: str, envelope: Envelope) -> None:
+        """Take in what a peer said. `sender` must be who it was proven to be."""
+        self._core.receive(sender, envelope)
+        self._schedule()
+
+    def unreachable(self, peer: str) -> None:
+        """The connection to a peer broke."""
+        self._core.unreachable(peer)
+        self._schedule()
+
+    def report_snapshot(self, group: int, replica: int, *, failed: bool) -> None:
+        """What became of a snapshot that was sent to a replica: arrived, or not."""
+        self._core.report_snapshot(group, replica, failed=failed)
+        self._schedule()
+
+    async def change(self, group: int, change: raft.ConfChange) -> Committed:
+        """Change who belongs to a group; the result is its ConfState. ChangeRefused, and as `propose`."""
+        return await self._propose(group, b"", change)
+
+    def transfer(self, group: int, replica: int) -> None:
+        """Ask the leader to hand over to a replica; `status` tells whether it came to that."""
+        self._group(group)
+        self._core.transfer(group, replica)
+        self._schedule()
+
     # --- writing -------------------------------------------------------------
 
     async def propose(self, group: int, data: bytes) -> Committed:
-        """Write an entry; returns once it is durable and applied.
+        """Write an entry; returns once it is durable, on a quorum, and applied here. It must not be empty.
 
-        Raises UnknownGroup, HostClosed, GroupBlocked, GroupStopped and
-        LogBusy. Of these only a GroupBlocked with `durable` set, and a
-        GroupStopped, leave it open whether the entry takes effect. LogFailed
-        means that the node is about to end.
+        Raises UnknownGroup, HostClosed, GroupBlocked, GroupStopped, NotLeader,
+        ProposalLost, OutcomeUnknown and LogBusy. Of these only a GroupBlocked
+        with `durable` set, a GroupStopped and an OutcomeUnknown leave it open
+        whether the entry takes effect. LogFailed means that the node is about
+        to end.
         """
-        held = self._writable(group)
-        index = held.last + 1
-        answer: asyncio.Future[Committed] = self._loop.create_future()
+        if not data:
+            raise ValueError("an entry without data would never reach the state")
+        return await self._propose(group, data, None)
 
-        def resolve(result: object) -> None:
-            self._loop.call_soon_threadsafe(_resolve, answer, Committed(index, result))
-
-        def reject(error: GroupError) -> None:
-            self._loop.call_soon_threadsafe(_reject, answer, error)
-
-        entry = Entry(held.term, index, KIND_NORMAL, data)
-        try:
-            durable = self._writer.submit([GroupUpdate(group, entries=(entry,))])
-        except LogClosed as closed:
-            raise HostClosed("the node is shutting down") from closed
-        held.last = index
-        held.in_flight += 1
-        proposal = Proposal(index, data, resolve, reject)
-        # In the writer's thread, so that applying begins without a detour by way of the loop.
-        durable.add_done_callback(lambda future: self._logged(held, proposal, future))
-        return await answer
-
-    def _writable(self, group: int) -> Group:
-        held = self._group(group)
+    async def _propose(self, group: int, data: bytes, change: raft.ConfChange | None) -> Committed:
+        self._group(group)
         if self._closed:
             raise HostClosed("the node is shutting down")
-        if held.failure is not None:
-            raise GroupStopped(str(held.failure)) from held.failure
-        if held.blocked:
-            raise GroupBlocked(held.blocked)
-        if held.refused:
-            raise GroupBlocked(held.refused)
-        return held
+        size = _OVERHEAD + len(data)
+        if self._queued_bytes and self._queued_bytes + size > self._max_queued_bytes:
+            raise LogBusy(
+                f"{self._queued_bytes} bytes wait for the disk, and {self._max_queued_bytes} is the limit"
+            )
+        answer: asyncio.Future[Committed] = self._loop.create_future()
 
-    def _logged(self, held: Group, proposal: Proposal, durable: Future[None]) -> None:
-        error = durable.exception()
-        if error is None:
-            if held.enqueue(proposal):
-                self._start(held)
-            self._loop.call_soon_threadsafe(self._landed, held, "")
-            return
-        # In this order, so that whoever is told finds the group ready for another try.
-        self._loop.call_soon_threadsafe(self._landed, held, str(error))
-        proposal.reject(_refusal(error))
+        def resolve(index: int, result: object) -> None:
+            self._queued_bytes -= size
+            if not answer.done():
+                answer.set_result(Committed(index, result))
 
-    def _landed(self, held: Group, refused: str) -> None:
-        """One entry less in flight. After a refusal the log has a gap: indexes begin again behind it."""
-        held.in_flight -= 1
-        held.refused = held.refused or refused
-        if held.refused and not held.in_flight:
-            held.refused = ""
-            held.last = held.committed
+        def reject(error: Exception) -> None:
+            self._queued_bytes -= size
+            if not answer.done():
+                answer.set_exception(error)
 
-    def _start(self, held: Group) -> None:
-        try:
-            self._pool.submit(self._drain, held)
-        except RuntimeError:
-            # The host is closing; the entry is in the log and is applied at the next start.
-            held.draining = False
-
-    def _drain(self, held: Group) -> None:
-        if not held.drain():
-            self._loop.call_soon_threadsafe(self._loop.call_later, self._retry_seconds, self._start, held)
+        self._core.propose(group, Proposal(data, resolve, reject, change))
+        self._queued_bytes += size
+        self._schedule()
+        return await answer
 
     # --- reading -------------------------------------------------------------
 
     async def barrier(self, group: int) -> int:
-        """Wait until everything that is acknowledged now is applied; returns the index.
+        """Wait until everything that is acknowledged now, anywhere, is applied here; returns the index.
 
-        With one replica nothing is acknowledged before it is applied here, so
-        this is what makes a read linearizable. UnknownGroup, GroupStopped.
+        This is what makes a read linearizable. UnknownGroup, GroupStopped.
+        Waits for as long as the group has no leader.
         """
         held = self._group(group)
-        await self.wait_applied(group, held.committed)
-        return held.committed
+        answer, reader = self._reader()
+        self._core.read(group, reader)
+        self._schedule()
+        try:
+            return await answer
+        finally:
+            held.forget(reader)
 
     async def wait_applied(self, group: int, index: int) -> None:
         """Wait until the entry at `index` is applied. UnknownGroup, GroupStopped."""
         held = self._group(group)
-        if held.applied >= index:
-            return
-        answer: asyncio.Future[None] = self._loop.create_future()
-
-        def done() -> None:
-            self._loop.call_soon_threadsafe(_resolve, answer, None)
-
-        def failed(error: GroupError) -> None:
-            self._loop.call_soon_threadsafe(_reject, answer, error)
-
-        reader = Reader(index, done, failed)
-        held.when_applied(reader)
+        answer, reader = self._reader(index)
+        held.wait(reader)
         try:
             await answer
         finally:
             held.forget(reader)
+
+    def _reader(self, index: int = -1) -> tuple[asyncio.Future[int], Reader]:
+        answer: asyncio.Future[int] = self._loop.create_future()
+
+        def done(index: int) -> None:
+            if not answer.done():
+                answer.set_result(index)
+
+        def failed(error: Exception) -> None:
+            if not answer.done():
+                answer.set_exception(error)
+
+        return answer, Reader(done, failed, index)
 
     # --- upkeep --------------------------------------------------------------
 
@@ -267,61 +438,80 @@ class Host:
 
         Returns how many segments went. To be called every few seconds. Raises LogFull, LogFailed.
         """
-        marks = await self._loop.run_in_executor(self._pool, self._checkpointed, list(self._groups.values()))
-        # By way of the writer, so that no record is written beside another before one sync: power loss may
-        # keep the later alone, and that looks like damage. And before the tombstone of a group that leaves.
-        updates = [
-            GroupUpdate(group, snapshot=mark) for group, mark in marks.items() if group in self._groups
-        ]
-        if updates:
-            await asyncio.wrap_future(self._writer.submit(updates))
+        pinned = self._wal.pinned()
+        for held in list(self._groups.values()):
+            if held.id in pinned or self._wal.state(held.id).log_bytes >= self._compact_bytes:
+                await self._compact(held)
         return await self._loop.run_in_executor(self._pool, self._wal.drop_segments)
 
-    def _checkpointed(self, groups: list[Group]) -> dict[int, SnapshotMark]:
-        """Checkpoint the groups that should shorten their log; how far each may."""
-        marks = {}
-        pinned = self._wal.pinned()
-        for held in groups:
-            state = self._wal.state(held.id)
-            if held.removed or (state.log_bytes < self._compact_bytes and held.id not in pinned):
-                continue
-            try:
-                held.machine.checkpoint()
-                index = min(held.machine.durable_index, state.last_index)
-                if index >= state.first_index:
-                    marks[held.id] = SnapshotMark(index, self._wal.term(held.id, index), b"")
-            except Exception:
-                if held.removed:
-                    # Its state was closed under the checkpoint; its log goes by its tombstone.
-                    continue
-                raise
-        return marks
+    async def _compact(self, held: Group) -> None:
+        if held.removed:
+            return
+        try:
+            await self._loop.run_in_executor(self._pool, held.machine.checkpoint)
+        except Exception:
+            if held.removed:
+                # Its state was closed under the checkpoint; its log goes by its tombstone.
+                return
+            raise
+        if (found := self._core.shorten(held.id)) is not None:
+            index, conf = found
+            await self._loop.run_in_executor(self._pool, _shorten, self._wal, held.id, index, conf)
 
     async def close(self) -> None:
         """Refuse new proposals, finish those under way, and stop. The log stays open: its owner closes it."""
+        if self._closed:
+            return
         self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        told = "the node is shutting down without room for what is in the log: the next start applies it"
         for held in list(self._groups.values()):
-            told = "the node is shutting down without room for what is in the log: the next start applies it"
             await self._settled(held, GroupBlocked(told, durable=True))
-        await self._loop.run_in_executor(None, self._writer.close)
+        words = self._core.last_words()
+        for held in self._groups.values():
+            held.replica.abandon(OutcomeUnknown("the node is shutting down before a quorum has answered"))
+        await self._loop.run_in_executor(None, self._finish, words)
         self._pool.shutdown(wait=True)
 
-
-def _refusal(error: BaseException) -> GroupError:
-    match error:
-        case LogFull():
-            return GroupBlocked(f"the disk of the log is full: {error}")
-        case LogFailed():
-            return GroupStopped(f"the log failed, the node has to end: {error}")
-        case _:
-            return GroupBlocked(f"not written: {error}")
+    def _finish(self, words: Sequence[GroupUpdate]) -> None:
+        # Worth having, but not needed: what is committed is found out again.
+        with suppress(LogError):
+            if words:
+                self._writer.submit(words).result()
+        self._writer.close()
 
 
-def _resolve(answer: asyncio.Future[Any], value: object) -> None:
-    if not answer.done():
-        answer.set_result(value)
+def _stage(write: Write) -> None:
+    for machine, index, data in write.stages:
+        _snapshots(machine).stage(index, data)
 
 
-def _reject(answer: asyncio.Future[Any], error: BaseException) -> None:
-    if not answer.done():
-        answer.set_exception(error)
+def _perform(task: Task) -> Sequence[object]:
+    if task.install:
+        _snapshots(task.machine).install(task.install)
+        return ()
+    return task.machine.apply(task.entries) if task.entries else ()
+
+
+def _checkpoint(machine: StateMachine) -> None:
+    # One that fails is tried again with the next heartbeat of whoever waits for the snapshot.
+    with suppress(Exception):
+        machine.checkpoint()
+
+
+def _snapshots(machine: StateMachine) -> SnapshotMachine:
+    if not isinstance(machine, SnapshotMachine):
+        raise TypeError(f"{type(machine).__name__} takes no snapshots, and its group has several replicas")
+    return machine
+
+
+def _shorten(wal: Wal, group: int, index: int, conf: bytes) -> None:
+    # Unless the group was removed meanwhile, its tombstone having emptied the log.
+    with suppress(Unavailable):
+        wal.compact(group, index, conf=conf)
+
+
+def _as_exception(error: BaseException | None) -> Exception | None:
+    """Staging runs foreign code, which may raise anything."""
+    return error if error is None or isinstance(error, Exception) else LogError(repr(error))

@@ -101,6 +101,13 @@ class GroupLog:
             self._checks[i],
         )
 
+    def of_other_kinds(self, lo: int, hi: int) -> list[int]:
+        """The indexes of the live entries lo to hi - 1 whose kind is not 0."""
+        if lo == hi:
+            return []
+        kinds = np.frombuffer(self._kinds, dtype=np.uint8)[lo - self.first_index : hi - self.first_index]
+        return [lo + int(at) for at in np.flatnonzero(kinds)]
+
     def lengths(self, lo: int, hi: int) -> array[int]:
         """Bytes of data of the live entries lo to hi - 1."""
         return self._lengths[lo - self.first_index : hi - self.first_index]

@@ -288,6 +288,17 @@ class Wal:
             self._check_range(group, log, index, index + 1)
             return log.term(index)
 
+    def of_other_kinds(self, group: int, lo: int, hi: int) -> list[int]:
+        """The indexes in [lo, hi) whose entries are of a kind other than 0: few, and found without reading.
+
+        Raises Compacted and Unavailable.
+        """
+        self._check()
+        with self._state:
+            log = self._groups.get(group, _EMPTY)
+            self._check_range(group, log, lo, hi)
+            return log.of_other_kinds(lo, hi)
+
     def entries(self, group: int, lo: int, hi: int, max_bytes: int | None = None) -> list[Entry]:
         """Entries lo to hi - 1, or as many of the first as have at most `max_bytes` of data, but one.
 

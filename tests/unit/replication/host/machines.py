@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -91,3 +92,33 @@ async def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it does not come true"
         await asyncio.sleep(0.001)
+
+
+class Notes(Words):
+    """Words that can be handed over as a snapshot."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base = 0
+        self.staged: dict[int, list[tuple[int, bytes]]] = {}
+        self.installed: list[int] = []
+
+    @property
+    def applied_index(self) -> int:
+        return max(self.base, super().applied_index)
+
+    def capture(self) -> tuple[int, bytes]:
+        if not self.durable:
+            raise LookupError("no checkpoint yet")
+        kept = [(index, data.decode()) for index, data in self.applied if index <= self.durable]
+        return self.durable, json.dumps(kept).encode()
+
+    def stage(self, index: int, data: bytes) -> None:
+        self.staged[index] = [(at, text.encode()) for at, text in json.loads(data)]
+
+    def install(self, index: int) -> None:
+        if index not in self.staged:
+            raise LookupError(f"no snapshot of {index}")
+        self.applied = list(self.staged[index])
+        self.installed.append(index)
+        self.durable = self.base = index

@@ -34,7 +34,7 @@ def logged(wal: Wal, group: int = G) -> list[Entry]:
 
 async def test_a_full_log_refuses_and_goes_on_without_a_gap() -> None:
     """LogFull: each proposal behind it is refused, nothing of them is in the log, and once there is room
-    indexes go on where the log ends."""
+    a new term begins where the log ends."""
     fs, words = FaultFileSystem(), Words()
     async with hosting(fs, {G: words}) as (host, wal):
         await host.propose(G, b"before")
@@ -48,7 +48,8 @@ async def test_a_full_log_refuses_and_goes_on_without_a_gap() -> None:
         fs.capacity = None
         await until(lambda: host.status(G).problem == "")
         after = await host.propose(G, b"after")
-        assert after.index == 3
+        assert [(entry.index, entry.data) for entry in logged(wal)[2:]] == [(3, b""), (4, b"after")]
+        assert after.index == 4
         assert words.words == [b"before", b"after"]
     again = Words()
     async with hosting(fs, {G: again}):
@@ -77,18 +78,21 @@ async def test_a_refused_write_fails_only_those_behind_it() -> None:
             await host.propose(G, b"last")
             await host.propose(8, b"another group")
             assert sorted(words.words) == sorted([*done, b"last"])
-            assert [entry.index for entry in logged(wal)] == list(range(1, len(words.words) + 2))
-            assert [entry.data for entry in logged(wal)][1:] == words.words
+            entries = logged(wal)
+            assert [entry.index for entry in entries] == list(range(1, len(entries) + 1))
+            assert [entry.data for entry in entries if entry.data] == words.words
 
 
 async def test_a_write_that_the_system_refuses_otherwise_blocks_too() -> None:
     """EIO on a write is rolled back: the proposal is refused, and the next one goes through."""
     fs, words = FaultFileSystem(), Words()
-    async with hosting(fs, {G: words}) as (host, _):
+    async with hosting(fs, {G: words}) as (host, wal):
         fs.fail("append", error=errno.EIO)
         with pytest.raises(GroupBlocked, match="not written"):
             await host.propose(G, b"x")
-        assert (await host.propose(G, b"y")).index == 2
+        # Behind the empty entry of the term that began after it.
+        assert (await host.propose(G, b"y")).index == 3
+        assert [entry.data for entry in logged(wal)] == [b"", b"", b"y"]
 
 
 async def test_a_state_without_room_is_tried_again() -> None:
@@ -280,7 +284,8 @@ async def test_syncs_are_reported() -> None:
     rounds: list[tuple[float, int, int]] = []
     async with hosting(FaultFileSystem(), {G: Words()}, on_sync=lambda *r: rounds.append(r)) as (host, _):
         await host.propose(G, b"x" * 1000)
-    assert sum(batches for _, batches, _ in rounds) == 2
+    # The vote, the entry that begins the term, the proposal, and at the end its commit.
+    assert sum(batches for _, batches, _ in rounds) == 4
     assert max(size for _, _, size in rounds) >= 1000
     assert all(seconds >= 0 for seconds, _, _ in rounds)
 

@@ -1,0 +1,327 @@
+"""The host without threads, clock or sockets: all groups of a node, one pass at a time.
+
+Things go in by methods; `step` goes through the groups that anything happened
+to and gives out what is to be sent, written and applied. `written` and
+`applied` tell what became of it. The same inputs give the same outputs, to the
+byte: tests/sim runs whole clusters of this.
+
+A pass's envelopes may leave before its write is durable: all that vouches for
+something durable (votes, acknowledgements) comes out after `written`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from vecdb_replication import raft, wal
+from vecdb_replication.host.errors import (
+    GroupBlocked,
+    GroupDamaged,
+    GroupStopped,
+    UnknownGroup,
+)
+from vecdb_replication.host.group import Group
+from vecdb_replication.host.machine import SnapshotMachine, StateMachine
+from vecdb_replication.host.recovery import check
+from vecdb_replication.host.replica import Output, Replica, refusal
+from vecdb_replication.host.wheel import Wheel
+from vecdb_replication.host.work import (
+    Append,
+    Envelope,
+    Options,
+    Pass,
+    Proposal,
+    Reader,
+    Task,
+    Write,
+)
+
+# What ends one replica and leaves the others alone.
+_FATAL = (raft.RaftFatal, raft.RaftError, wal.LogDamaged, wal.Compacted, wal.Unavailable, ValueError)
+
+Locate = Callable[[int, int], str | None]
+"""Which peer holds replica `id` of a group; None where nobody is known to."""
+
+
+class HostCore:
+    """The groups of a node over its log. Belongs to one thread.
+
+    `boot` is random and new at every start. `draw(ticks)` gives an election
+    timeout in [ticks, 2 * ticks). `locate(group, replica)` names the peer that
+    holds a replica.
+    """
+
+    def __init__(
+        self,
+        log: wal.Wal,
+        *,
+        boot: bytes,
+        draw: Callable[[int], int],
+        locate: Locate = lambda _group, _replica: None,
+        options: Options | None = None,
+    ) -> None:
+        self._log = log
+        self._boot = boot
+        self._draw = draw
+        self._locate = locate
+        self.options = options or Options()
+        self.groups: dict[int, Group] = {}
+        self.wheel = Wheel(self.options.tick_seconds)
+        self._dirty: dict[int, None] = {}
+        self._outgoing: dict[str, list[tuple[int, raft.Message]]] = {}
+        self._retries: list[int] = []
+
+    # Groups
+
+    def open(
+        self, group: int, machine: StateMachine, replica_id: int = 1, founders: Iterable[int] = (1,)
+    ) -> Group:
+        """Bring up a replica from its log. Alone, it stands for election at once.
+
+        Raises ValueError where the group is open already, and GroupDamaged
+        where log and state do not fit together.
+        """
+        if group in self.groups:
+            raise ValueError(f"group {group} is open already")
+        check(self._log, group, replica_id, machine)
+        try:
+            replica = Replica(
+                self._log,
+                group,
+                replica_id,
+                founders=founders,
+                applied=machine.applied_index,
+                capture=_capture(machine),
+                boot=self._boot,
+                draw=self._draw,
+                options=self.options,
+            )
+        except _FATAL as fatal:
+            raise GroupDamaged(f"group {group} cannot go on: {fatal}") from fatal
+        held = Group(group, machine, replica, self.options.max_apply_bytes)
+        self.groups[group] = held
+        self._touch(held)
+        return held
+
+    def forget(self, group: int) -> None:
+        """Hold a group no longer. Nothing of it may be under way."""
+        del self.groups[group]
+        self.wheel.drop(group)
+        self._dirty.pop(group, None)
+
+    def _touch(self, held: Group) -> None:
+        self._dirty[held.id] = None
+
+    def _held(self, group: int) -> Group:
+        held = self.groups.get(group)
+        if held is None:
+            raise UnknownGroup(f"no replica of group {group} is here")
+        return held
+
+    # What goes in
+
+    def propose(self, group: int, proposal: Proposal) -> None:
+        """Take a proposal, which is answered later. UnknownGroup, GroupStopped, GroupBlocked."""
+        held = self._held(group)
+        if held.failure is not None:
+            raise GroupStopped(str(held.failure)) from held.failure
+        if held.blocked:
+            raise GroupBlocked(held.blocked)
+        if held.replica.stalled:
+            raise refusal(held.replica.refused)
+        held.replica.inbox.append(proposal)
+        self._touch(held)
+
+    def read(self, group: int, reader: Reader) -> None:
+        """Answer the reader once everything that is acknowledged now, anywhere, is applied here."""
+        held = self._held(group)
+        if held.failure is not None:
+            reader.failed(held.failure)
+            return
+        self._guarded(held, lambda: held.replica.read(reader))
+        self._touch(held)
+
+    def transfer(self, group: int, to: int) -> None:
+        """Ask for leadership to move to a replica. UnknownGroup."""
+        held = self._held(group)
+        self._guarded(held, lambda: held.replica.node.transfer_leader(to))
+        self._touch(held)
+
+    def receive(self, sender: str, envelope: Envelope) -> None:
+        """Take in what a peer said. What is not for a replica here, or not from one there, is dropped."""
+        for group, message in envelope.messages:
+            held = self.groups.get(group)
+            # A message never makes a replica: only the catalogue does.
+            if held is None or held.failure is not None or self._locate(group, message.from_) != sender:
+                continue
+            self._guarded(held, lambda held=held, message=message: held.replica.step(message))  # type: ignore[misc]
+            self._touch(held)
+
+    def unreachable(self, peer: str) -> None:
+        """The connection to a peer broke: what was sent is probably lost."""
+        for held in self.groups.values():
+            conf = held.replica.conf
+            for replica in {*conf.voters, *conf.voters_outgoing, *conf.learners, *conf.learners_next}:
+                if replica != held.replica.id and self._locate(held.id, replica) == peer:
+                    self._guarded(held, lambda h=held, r=replica: h.replica.node.report_unreachable(r))  # type: ignore[misc]
+                    self._touch(held)
+
+    def report_snapshot(self, group: int, replica: int, *, failed: bool) -> None:
+        """What became of a snapshot that was sent to a replica."""
+        if (held := self.groups.get(group)) is not None and held.failure is None:
+            self._guarded(held, lambda: held.replica.report_snapshot(replica, failed=failed))
+            self._touch(held)
+
+    def tick(self, now: float) -> None:
+        """Tell the time, in seconds of a clock that never goes back; how often does not matter."""
+        for group in self.wheel.due(now):
+            held = self.groups[group]
+            if held.failure is None:
+                self._guarded(held, held.replica.tick)
+                self._touch(held)
+
+    def retry(self, group: int) -> None:
+        """Try again what had no room."""
+        held = self.groups.get(group)
+        if held is None or held.failure is not None:
+            return
+        held.blocked = ""
+        self._guarded(held, held.replica.retry)
+        self._touch(held)
+
+    # What comes out
+
+    def step(self) -> Pass:
+        """One pass: everything there is to do for the groups that anything happened to."""
+        found = Pass()
+        appends: list[Append] = []
+        touched: dict[int, None] = {}
+        while self._dirty:
+            dirty, self._dirty = self._dirty, {}
+            touched.update(dirty)
+            for group in dirty:
+                self._collect(self.groups[group], appends)
+        for group in touched:
+            held = self.groups[group]
+            if (task := held.next_task()) is not None:
+                found.tasks.append(task)
+            if held.replica.wants_snapshot:
+                held.replica.wants_snapshot = False
+                found.checkpoints.append(group)
+            if held.replica.ticks and held.failure is None:
+                self.wheel.put(group)
+            else:
+                self.wheel.drop(group)
+        if appends:
+            found.write = self._write(appends)
+        outgoing, self._outgoing = self._outgoing, {}
+        found.envelopes = {peer: Envelope(tuple(messages)) for peer, messages in outgoing.items()}
+        found.retries, self._retries = self._retries, []
+        return found
+
+    def _collect(self, held: Group, appends: list[Append]) -> None:
+        def collect() -> None:
+            out = held.replica.collect()
+            appends.extend(out.appends)
+            self._absorb(held, out)
+
+        if held.failure is None:
+            self._guarded(held, collect)
+
+    def _write(self, appends: Sequence[Append]) -> Write:
+        updates = [append.update for append in appends if append.update is not None]
+        stages = [
+            (self.groups[append.group].machine, append.snapshot.index, append.snapshot.data)
+            for append in appends
+            if append.snapshot is not None
+        ]
+        return Write(appends, updates, stages)
+
+    def _absorb(self, held: Group, out: Output) -> None:
+        for message in out.messages:
+            peer = self._locate(held.id, message.to)
+            if peer is not None:
+                self._outgoing.setdefault(peer, []).append((held.id, message))
+        if out.batches:
+            held.enqueue(out.batches)
+        for reader in out.reads:
+            held.wait(reader)
+
+    def _guarded(self, held: Group, act: Callable[[], None]) -> None:
+        """Do something with a replica; should it turn out to be broken, it ends, and the others go on."""
+        try:
+            act()
+        except _FATAL as fatal:
+            failure = GroupDamaged(f"group {held.id} cannot go on: {fatal}")
+            failure.__cause__ = fatal
+            held.end(failure)
+
+    # What became of it
+
+    def written(self, write: Write, error: Exception | None) -> None:
+        """A write is durable, or was refused. To be called in the order that `step` gave them out."""
+        if isinstance(error, wal.LogFailed):
+            self._halt(error)
+        for append in write.appends:
+            held = self.groups[append.group]
+            if held.failure is not None:
+                held.replica.in_flight -= 1
+                continue
+            self._guarded(held, lambda held=held, append=append: self._written(held, append, error))  # type: ignore[misc]
+            self._touch(held)
+
+    def _written(self, held: Group, append: Append, error: Exception | None) -> None:
+        stalled = held.replica.stalled
+        self._absorb(held, held.replica.written(append, error))
+        if held.replica.stalled and not stalled:
+            self._retries.append(held.id)
+
+    def _halt(self, failed: wal.LogFailed) -> None:
+        """Nothing is known of the disk any more: nothing may be acknowledged from here on."""
+        for held in self.groups.values():
+            if held.failure is None:
+                failure = GroupStopped(f"the log failed, the node has to end: {failed}")
+                failure.__cause__ = failed
+                held.end(failure)
+
+    def applied(self, task: Task, results: Sequence[object] | BaseException) -> None:
+        """A task is done, with a result for each entry, or failed."""
+        held = self.groups[task.group]
+        if isinstance(results, BaseException):
+            held.failed(results)
+            if held.blocked:
+                self._retries.append(held.id)
+        else:
+            self._guarded(held, lambda: self._absorb(held, held.done(results)))
+        self._touch(held)
+
+    # Shortening the log
+
+    def shorten(self, group: int) -> tuple[int, bytes] | None:
+        """Up to where the log may drop a group's entries, and what its mark is to say; None for nowhere.
+
+        From here on the core does not read what may go.
+        """
+        held = self.groups.get(group)
+        if held is None or held.failure is not None or held.removed:
+            return None
+        storage = held.replica.storage
+        index = min(held.machine.durable_index, held.applied, storage.last)
+        if index < storage.first:
+            return None
+        return index, held.replica.shorten(index)
+
+    def last_words(self) -> list[wal.GroupUpdate]:
+        """Commit indexes that the log does not have yet: to be written when the node stops."""
+        updates = [held.replica.unwritten for held in self.groups.values() if held.failure is None]
+        return [update for update in updates if update is not None]
+
+
+def _capture(machine: StateMachine) -> Callable[[], tuple[int, bytes]]:
+    if isinstance(machine, SnapshotMachine):
+        return machine.capture
+
+    def none() -> tuple[int, bytes]:
+        raise LookupError("this state gives no snapshots")
+
+    return none

@@ -1,0 +1,496 @@
+"""One replica: the Raft core over the log, and DESIGN's rules between the two.
+
+No threads, no clock, no I/O but reading the log: what has to be written, sent
+and applied comes out of `collect`, and what became of it goes in by `written`
+and `finished`. The core runs with asynchronous storage writes, so that a group
+has as many writes under way as the disk takes.
+
+Where the log refuses a write, the core believes in entries that will never be
+durable. It is then thrown away and made again from the log, as after a crash:
+nothing that was not durable has been vouched for, so crashing is always safe.
+`epoch` counts these lives; what comes back to an earlier one is not answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from vecdb_replication import raft, wal
+from vecdb_replication.host.errors import (
+    ChangeRefused,
+    GroupBlocked,
+    GroupError,
+    NotLeader,
+    OutcomeUnknown,
+    ProposalLost,
+)
+from vecdb_replication.host.storage import WalStorage, changed, pack_conf, to_log
+from vecdb_replication.host.work import Append, Batch, Item, Options, Proposal, Reader
+
+
+@dataclass(slots=True)
+class Output:
+    """What a replica asks for."""
+
+    messages: list[raft.Message] = field(default_factory=list)
+    appends: list[Append] = field(default_factory=list)
+    batches: list[Batch] = field(default_factory=list)
+    reads: list[Reader] = field(default_factory=list)
+    """Their indexes are known now."""
+
+
+@dataclass(slots=True)
+class _Asked:
+    reader: Reader
+    ticks: int
+
+
+class Replica:
+    """A replica of one group. Raises raft.RaftFatal, wal.LogDamaged: then it must not be used any more.
+
+    `founders` are the voters of a group whose log is whole; a replica that
+    joined later has none, and learns of its group from its leader. `boot` is
+    unique to this start of the node. `draw` draws election timeouts.
+    """
+
+    def __init__(
+        self,
+        log: wal.Wal,
+        group: int,
+        replica_id: int,
+        *,
+        founders: Iterable[int],
+        applied: int,
+        capture: Callable[[], tuple[int, bytes]],
+        boot: bytes,
+        draw: Callable[[int], int],
+        options: Options,
+    ) -> None:
+        self.group = group
+        self.id = replica_id
+        self.epoch = 0
+        self.applied = applied
+        """The newest entry that is dealt with; the machine does not see all of them."""
+        self.in_flight = 0
+        """Appends that the log has not answered."""
+        self.refused: Exception | None = None
+        """Why the log refused an append, until one goes through."""
+        self.stalled = False
+        """Whether a group of one waits for `retry`, having failed to begin a term."""
+        self.inbox: list[Proposal] = []
+        self._log = log
+        self._founders = tuple(founders)
+        self._capture = capture
+        self._boot = boot
+        self._draw = draw
+        self._options = options
+        self._broken = False
+        self._handed_out = applied
+        self._proposed: dict[int, tuple[int, Proposal]] = {}
+        self._reads: dict[bytes, _Asked] = {}
+        self._read_count = 0
+        self._sent_snapshots: dict[int, int] = {}
+        self.wants_snapshot = False
+        """Whether somebody needs a newer snapshot than the state could give."""
+        self._machine_at = applied
+        self.storage = WalStorage(log, group, self._founders, self._snapshot)
+        self.storage.replay_memberships(applied)
+        self._begin()
+
+    def _begin(self) -> None:
+        """A new life for the core, from what is durable."""
+        options, storage = self._options, self.storage
+        self.epoch += 1
+        self._broken = False
+        self._sent_snapshots.clear()
+        self.applied = max(self.applied, storage.first - 1)
+        self._handed_out = max(self._handed_out, self.applied)
+        storage.applied = self.applied
+        self._hard = self._logged = storage.hard_state
+        self.node = raft.RawNode(
+            raft.Config(
+                self.id,
+                storage,
+                self._draw,
+                election_tick=options.election_ticks,
+                heartbeat_tick=options.heartbeat_ticks,
+                applied=self.applied,
+                pre_vote=True,
+                check_quorum=True,
+                async_storage_writes=True,
+                max_inflight_msgs=options.max_inflight_messages,
+                max_inflight_bytes=options.max_inflight_bytes,
+                max_size_per_msg=options.max_message_bytes,
+                max_committed_size_per_ready=options.max_apply_bytes,
+                max_uncommitted_entries_size=0,
+                disable_proposal_forwarding=True,
+                step_down_on_removal=True,
+            )
+        )
+        if not self.stalled:
+            self.lead()
+
+    # How it stands
+
+    @property
+    def conf(self) -> raft.ConfState:
+        """Who belongs to the group, as far as it is applied here."""
+        return self.storage.memberships.newest
+
+    @property
+    def alone(self) -> bool:
+        """Whether this replica is the only voter: it needs nobody to lead."""
+        return self.conf.voters == (self.id,) and not self.conf.voters_outgoing
+
+    @property
+    def ticks(self) -> bool:
+        """Whether time means anything to it: a group of one has nobody to send heartbeats to."""
+        return not self.alone or bool(self.conf.learners)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing that was taken is on its way into the log, as far as that depends on this node."""
+        if self.in_flight or self.inbox or self._broken:
+            return False
+        return not (self.alone and self._proposed)
+
+    # What goes in
+
+    def lead(self) -> None:
+        """Stand for election at once where nobody else can."""
+        if self.alone:
+            self.node.campaign()
+
+    def retry(self) -> None:
+        """Try again what the log refused: to begin a term, alone."""
+        if self.stalled:
+            self.stalled = False
+            self.lead()
+
+    def tick(self) -> None:
+        """Some time has passed."""
+        self.node.tick()
+        for peer in list(self._sent_snapshots):
+            self._sent_snapshots[peer] -= 1
+            if self._sent_snapshots[peer] <= 0:
+                self.report_snapshot(peer, failed=True)
+        late = []
+        for context, asked in self._reads.items():
+            asked.ticks -= 1
+            if asked.ticks <= 0:
+                late.append(context)
+        for context in late:
+            self.read(self._reads.pop(context).reader)
+
+    def step(self, message: raft.Message) -> None:
+        """Take in a message from another replica; one that means nothing here is dropped."""
+        if self._broken or message.to != self.id or message.type is raft.MessageType.PROP:
+            return
+        try:
+            self.node.step(message)
+        except (raft.LocalMessageError, raft.UnknownPeerError, raft.ProposalDroppedError):
+            # A stranger, or one who was removed: the group's own configuration is the truth.
+            return
+
+    def report_snapshot(self, peer: int, *, failed: bool) -> None:
+        """What became of the snapshot that was sent to a peer."""
+        if self._sent_snapshots.pop(peer, None) is not None:
+            self.node.report_snapshot(peer, failed=failed)
+
+    def read(self, reader: Reader) -> None:
+        """Ask from which index on a read is linearizable. Forgotten readers have to be `unread`."""
+        self._read_count += 1
+        # Never the same twice, also across restarts: an answer to a context of an earlier life would
+        # let the read of this one see less than it must.
+        context = self._boot + self.node.term.to_bytes(8, "little") + self._read_count.to_bytes(8, "little")
+        self._reads[context] = _Asked(reader, self._options.read_ticks)
+        self.node.read_index(context)
+
+    def unread(self, reader: Reader) -> None:
+        """Somebody has stopped waiting."""
+        for context in [context for context, asked in self._reads.items() if asked.reader is reader]:
+            del self._reads[context]
+
+    def _snapshot(self) -> tuple[int, bytes]:
+        """The state to bring somebody up with: its index is beyond the last change of membership.
+
+        A newcomer takes no snapshot that does not know it.
+        """
+        try:
+            index, data = self._capture()
+        except LookupError:
+            self.wants_snapshot = True
+            raise
+        if index >= self._machine_at:
+            # What lies between is none of the machine's business: it is the same state.
+            index = max(index, self.applied)
+        if index < self.storage.memberships.since:
+            self.wants_snapshot = True
+            raise LookupError("the newest snapshot is older than the membership")
+        return index, data
+
+    def abandon(self, failure: Exception) -> None:
+        """Tell everybody who waits that this replica has come to its end."""
+        self._reject_inbox(failure)
+        proposed, self._proposed = self._proposed, {}
+        for _, proposal in proposed.values():
+            proposal.reject(failure)
+        reads, self._reads = self._reads, {}
+        for asked in reads.values():
+            asked.reader.failed(failure)
+
+    # What comes out
+
+    def collect(self) -> Output:
+        """All there is to do now. To be called after anything went in."""
+        out = Output()
+        self._offer()
+        while not self._broken and self.node.has_ready():
+            self._take(self.node.ready(), out)
+        return out
+
+    def _offer(self) -> None:
+        """Propose what waits, or say why not."""
+        if not self.inbox or self._broken:
+            return
+        if self.node.role is not raft.Role.LEADER:
+            if not self.alone:
+                self._reject_inbox(NotLeader("this replica does not lead the group", self.node.lead))
+            elif self.stalled:
+                self._reject_inbox(refusal(self.refused))
+            # Alone, it leads as soon as its vote is durable.
+            return
+        inbox, self.inbox = self.inbox, []
+        normal: list[Proposal] = []
+        for proposal in inbox:
+            if proposal.change is None:
+                normal.append(proposal)
+                continue
+            self._propose(normal)
+            normal = []
+            self._propose([proposal])
+        self._propose(normal)
+
+    def _propose(self, proposals: list[Proposal]) -> None:
+        if not proposals:
+            return
+        try:
+            if (change := proposals[0].change) is not None:
+                self.node.propose_conf_change(change)
+            else:
+                self.node.propose_batch([proposal.data for proposal in proposals])
+        except raft.ProposalDroppedError as dropped:
+            heir = self.node.status().lead_transferee
+            for proposal in proposals:
+                proposal.reject(NotLeader(str(dropped), heir))
+            return
+        status = self.node.status()
+        first = status.last_index - len(proposals) + 1
+        for index, proposal in enumerate(proposals, first):
+            self._proposed[index] = (status.term, proposal)
+
+    def _reject_inbox(self, error: Exception) -> None:
+        inbox, self.inbox = self.inbox, []
+        for proposal in inbox:
+            proposal.reject(error)
+
+    def _take(self, ready: raft.Ready, out: Output) -> None:
+        if ready.soft_state is not None and ready.soft_state.role is raft.Role.LEADER:
+            # What was asked before went nowhere, and alone no tick asks again.
+            self._ask_again()
+        for state in ready.read_states:
+            asked = self._reads.pop(state.context, None)
+            if asked is not None:
+                asked.reader.index = state.index
+                out.reads.append(asked.reader)
+        for message in ready.messages:
+            if message.to == raft.APPEND_THREAD:
+                self._append(message, ready, out)
+            elif message.to == raft.APPLY_THREAD:
+                out.batches.append(self._batch(message))
+            else:
+                if message.type is raft.MessageType.SNAP:
+                    self._sent_snapshots[message.to] = self._options.snapshot_ticks
+                out.messages.append(message)
+
+    def _append(self, message: raft.Message, ready: raft.Ready, out: Output) -> None:
+        if ready.hard_state is not None:
+            self._hard = ready.hard_state
+        hard, logged = self._hard, self._logged
+        needed = bool(message.entries) or message.snapshot is not None
+        needed = needed or (hard.term, hard.vote) != (logged.term, logged.vote)
+        if not needed and (not message.responses or not self.in_flight):
+            # A commit index need not be durable: it goes with the next record. And without anything
+            # under way, all that the responses vouch for is durable already.
+            self._deliver(message.responses, out.messages)
+            return
+        update = self._update(message) if needed else None
+        out.appends.append(Append(self.group, self.epoch, update, message.responses, message.snapshot))
+        self.in_flight += 1
+
+    def _update(self, message: raft.Message) -> wal.GroupUpdate:
+        """One record: hard state and entries are lost together or not at all."""
+        snapshot, entries, hard = message.snapshot, message.entries, self._hard
+        # A commit index must never be durable without its entries: should the log refuse those that
+        # are on their way, this record may still go through.
+        there = entries[-1].index if entries else snapshot.index if snapshot else self.storage.last
+        hard = raft.HardState(hard.term, hard.vote, min(hard.commit, there))
+        self._logged = hard
+        return wal.GroupUpdate(
+            self.group,
+            [to_log(entry) for entry in entries],
+            wal.HardState(hard.term, hard.vote, hard.commit),
+            wal.SnapshotMark(snapshot.index, snapshot.term, pack_conf(snapshot.conf_state))
+            if snapshot
+            else None,
+        )
+
+    def _batch(self, message: raft.Message) -> Batch:
+        last = message.entries[-1].index
+        new = [entry for entry in message.entries if entry.index > self._handed_out]
+        items = [Item(entry, self._claim(entry)) for entry in new]
+        self._handed_out = max(self._handed_out, last)
+        changes = [entry for entry in message.entries if entry.type is not raft.EntryType.NORMAL]
+        return Batch(self.epoch, last, items, changes, message.responses)
+
+    def _claim(self, entry: raft.Entry) -> Proposal | None:
+        """Who proposed a committed entry, if it was somebody here."""
+        term, proposal = self._proposed.pop(entry.index, (0, None))
+        if proposal is None:
+            return None
+        if term != entry.term:
+            proposal.reject(ProposalLost(f"entry {entry.index} is another leader's, of term {entry.term}"))
+            return None
+        if proposal.change is not None and entry.type is raft.EntryType.NORMAL:
+            proposal.reject(ChangeRefused("the membership cannot be changed like this now"))
+            return None
+        return proposal
+
+    def _deliver(self, responses: Iterable[raft.Message], out: list[raft.Message]) -> None:
+        for message in responses:
+            if message.to != self.id:
+                out.append(message)
+                continue
+            try:
+                self.node.step(message)
+            except raft.UnknownPeerError:
+                # It was removed from the group between its write and this.
+                continue
+
+    # What became of it
+
+    def written(self, append: Append, error: Exception | None) -> Output:
+        """An append is durable, or was refused. To be called in the order they came out."""
+        out = Output()
+        self.in_flight -= 1
+        current = append.epoch == self.epoch and not self._broken
+        if error is None:
+            if append.snapshot is not None:
+                out.batches.append(self._replaced(append.snapshot))
+            if append.update is not None:
+                self._stored(append.update)
+            if current:
+                self.refused = None
+                self._deliver(append.responses, out.messages)
+        elif current:
+            self._refuse(error)
+        if self._broken and not self.in_flight:
+            self._restart()
+        return out
+
+    def _stored(self, update: wal.GroupUpdate) -> None:
+        storage = self.storage
+        if update.entries:
+            storage.last = update.entries[-1].index
+        if update.hard_state is not None:
+            hard = update.hard_state
+            storage.hard_state = raft.HardState(hard.term, hard.vote, hard.commit)
+
+    def _replaced(self, snapshot: raft.Snapshot) -> Batch:
+        """The log begins behind a snapshot now, and the state has to follow."""
+        # What the log kept of itself is read back: the mark may have matched an entry.
+        state = self._log.state(self.group)
+        storage = self.storage
+        storage.first, storage.last = state.first_index, state.last_index
+        storage.memberships.add(snapshot.index, snapshot.conf_state)
+        storage.memberships.forget(snapshot.index)
+        self._handed_out = max(self._handed_out, snapshot.index)
+        for index in [index for index in self._proposed if index <= snapshot.index]:
+            _, proposal = self._proposed.pop(index)
+            proposal.reject(OutcomeUnknown("the group went on without this replica"))
+        return Batch(self.epoch, snapshot.index, (), install=snapshot.index)
+
+    def _refuse(self, error: Exception) -> None:
+        """The log took none of it: this life of the core is over."""
+        # Having led, it was at rest until now and tries at once; otherwise the log refuses all it does.
+        self.stalled = self.alone and self.node.role is not raft.Role.LEADER
+        self.refused = error
+        self._broken = True
+        answer: GroupError = refusal(error)
+        if not self.alone:
+            answer = OutcomeUnknown(f"other replicas may have the entry; here {answer}")
+        proposed, self._proposed = self._proposed, {}
+        for index, (_, proposal) in proposed.items():
+            if index > self.storage.last:
+                proposal.reject(answer)
+            else:
+                # It is in the log, and only not known to be committed yet.
+                self._proposed[index] = proposed[index]
+        if self.stalled:
+            self._reject_inbox(refusal(error))
+
+    def _restart(self) -> None:
+        state = self._log.state(self.group)
+        self.storage.first, self.storage.last = state.first_index, state.last_index
+        self._begin()
+        self._ask_again()
+
+    def _ask_again(self) -> None:
+        reads, self._reads = self._reads, {}
+        for asked in reads.values():
+            self.read(asked.reader)
+
+    def finished(self, batch: Batch) -> Output:
+        """A batch is applied: changes of membership take effect, and the core hears of it."""
+        out = Output()
+        current = batch.epoch == self.epoch and not self._broken
+        for entry in batch.changes:
+            change = raft.from_entry(entry)
+            if entry.index > self.storage.memberships.since:
+                conf = changed(self.conf, change, self.storage.last)
+                self.storage.memberships.add(entry.index, conf)
+            if current:
+                self.node.apply_conf_change(change)
+        self.applied = max(self.applied, batch.last)
+        seen = [item.entry.index for item in batch.items if item.is_for_machine]
+        self._machine_at = max([self._machine_at, batch.install, *seen[-1:]])
+        if current:
+            self._deliver(batch.responses, out.messages)
+        return out
+
+    # Shortening the log
+
+    def shorten(self, index: int) -> bytes:
+        """The core sees nothing up to `index` from now on: the log may drop it. Gives what the mark keeps."""
+        storage = self.storage
+        storage.first = index + 1
+        conf = storage.memberships.at(index)
+        storage.memberships.forget(index)
+        return pack_conf(conf)
+
+    @property
+    def unwritten(self) -> wal.GroupUpdate | None:
+        """The commit index where the log has an older one: worth writing when the node stops."""
+        commit = min(self._hard.commit, self.storage.last)
+        hard = self.storage.hard_state
+        if self._broken or commit <= hard.commit:
+            return None
+        return wal.GroupUpdate(self.group, hard_state=wal.HardState(hard.term, hard.vote, commit))
+
+
+def refusal(error: Exception | None) -> GroupBlocked:
+    """What a proposal is told that the log refused."""
+    if isinstance(error, wal.LogFull):
+        return GroupBlocked(f"the disk of the log is full: {error}")
+    return GroupBlocked(f"not written: {error}")

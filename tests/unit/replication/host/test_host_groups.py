@@ -1,0 +1,245 @@
+"""Groups of several replicas on hosts in one process: the same rules over a network."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from vecdb_replication.host import (
+    ChangeRefused,
+    Host,
+    MemoryNetwork,
+    NotLeader,
+    Options,
+    OutcomeUnknown,
+)
+from vecdb_replication.raft import Change, ChangeType, ConfChange
+from vecdb_replication.wal import Wal
+
+from tests.support.faultfs import FaultFileSystem
+from tests.unit.replication.host.machines import FOLDER, Notes, until
+
+G = 7
+QUICK = Options(tick_seconds=0.01)
+
+
+class Cluster:
+    """Hosts named n1, n2...; replica i of every group is on ni."""
+
+    def __init__(self) -> None:
+        self.network = MemoryNetwork()
+        self.hosts: dict[int, Host] = {}
+        self.wals: dict[int, Wal] = {}
+        self.disks: dict[int, FaultFileSystem] = {}
+        self.notes: dict[int, Notes] = {}
+
+    async def start(self, node: int, founders: tuple[int, ...]) -> Host:
+        disk = self.disks.setdefault(node, FaultFileSystem(node))
+        wal = self.wals[node] = Wal.open(FOLDER, fs=disk)
+        peer = f"n{node}"
+        host = self.hosts[node] = Host(
+            wal,
+            outbox=self.network.outbox(peer),
+            locate=lambda _, replica: f"n{replica}",
+            options=QUICK,
+            compact_bytes=0,
+            retry_seconds=0.01,
+        )
+        self.network.attach(
+            peer, host.receive, lambda group, to, failed: host.report_snapshot(group, to, failed=failed)
+        )
+        notes = self.notes.setdefault(node, Notes())
+        await host.add(G, notes, replica=node, founders=founders)
+        return host
+
+    async def stop(self, node: int) -> None:
+        self.network.detach(f"n{node}")
+        await self.hosts.pop(node).close()
+        self.wals.pop(node).close()
+
+    async def leader(self) -> int:
+        """Who leads, with a majority's consent."""
+
+        def known() -> int:
+            leads = [host.status(G).leader for host in self.hosts.values()]
+            return max((lead for lead in leads if lead in self.hosts), key=leads.count, default=0)
+
+        def settled() -> bool:
+            lead = known()
+            return bool(lead) and self.hosts[lead].status(G).leader == lead
+
+        await until(settled)
+        return known()
+
+    async def write(self, data: bytes) -> int:
+        """Write by way of whoever leads."""
+        while True:
+            try:
+                return (await self.hosts[await self.leader()].propose(G, data)).index
+            except NotLeader:
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def cluster(size: int = 3) -> AsyncIterator[Cluster]:
+    found = Cluster()
+    try:
+        for node in range(1, size + 1):
+            await found.start(node, tuple(range(1, size + 1)))
+        yield found
+    finally:
+        for node in list(found.hosts):
+            await found.stop(node)
+
+
+async def test_what_is_acknowledged_is_on_a_quorum_and_everywhere_soon() -> None:
+    """A write is answered by the leader alone, and every replica applies the same history."""
+    async with cluster() as c:
+        lead = await c.leader()
+        index = (await c.hosts[lead].propose(G, b"one")).index
+        logs = [wal.state(G).last_index >= index for wal in c.wals.values()]
+        assert sum(logs) >= 2
+        other = next(node for node in c.hosts if node != lead)
+        with pytest.raises(NotLeader) as caught:
+            await c.hosts[other].propose(G, b"no")
+        assert caught.value.leader == lead
+        await c.hosts[other].wait_applied(G, index)
+        assert c.notes[other].words == [b"one"]
+
+
+async def test_a_barrier_on_a_follower_sees_what_was_acknowledged() -> None:
+    """A linearizable read at any replica waits for every write that was answered before it."""
+    async with cluster() as c:
+        for number in range(10):
+            await c.write(b"%d" % number)
+            for node, host in c.hosts.items():
+                await asyncio.wait_for(host.barrier(G), 5)
+                assert c.notes[node].words[-1] == b"%d" % number
+
+
+async def test_the_group_outlives_its_leader() -> None:
+    """With the leader gone another takes over; coming back, the old one catches up from the log."""
+    async with cluster() as c:
+        await c.write(b"before")
+        gone = await c.leader()
+        await c.stop(gone)
+        await c.write(b"after")
+        await c.start(gone, (1, 2, 3))
+        await until(lambda: c.notes[gone].words == [b"before", b"after"])
+
+
+async def test_a_leader_without_a_quorum_steps_down_and_its_entry_gives_way() -> None:
+    """An isolated leader acknowledges nothing; its entry is replaced, and whoever waits is told."""
+    async with cluster() as c:
+        await c.write(b"before")
+        alone = await c.leader()
+        for node in c.hosts:
+            if node != alone:
+                c.network.cut(f"n{alone}", f"n{node}")
+        lost = asyncio.create_task(c.hosts[alone].propose(G, b"lost"))
+        await until(lambda: c.hosts[alone].status(G).leader == 0)
+        rest = {node: host for node, host in c.hosts.items() if node != alone}
+        await until(lambda: any(host.status(G).leader in rest for host in rest.values()))
+        await c.write(b"after")
+        c.network.mend()
+        with pytest.raises(Exception, match="another leader's"):
+            await lost
+        await until(lambda: c.notes[alone].words == [b"before", b"after"])
+
+
+async def test_a_new_member_comes_by_snapshot_and_takes_part() -> None:
+    """A learner whose entries are dropped already gets the state, then votes; the old ones can leave."""
+    async with cluster() as c:
+        for number in range(5):
+            await c.write(b"%d" % number)
+        for host in c.hosts.values():
+            await host.wait_applied(G, 6)
+            await host.compact()
+        await c.start(4, ())
+        lead = await c.leader()
+        await c.hosts[lead].change(G, ConfChange((Change(ChangeType.ADD_LEARNER, 4),)))
+        await until(lambda: len(c.notes[4].words) == 5)
+        # It knows the newcomer, and thus lies behind the change that let it in.
+        assert c.notes[4].installed > [6]
+        swap = ConfChange((Change(ChangeType.ADD_VOTER, 4), Change(ChangeType.REMOVE, lead % 3 + 1)))
+        conf = (await c.hosts[lead].change(G, swap)).result
+        assert 4 in conf.voters
+        await c.write(b"last")
+        await until(lambda: c.notes[4].words[-1] == b"last")
+        # The configuration is found again from the mark and the log behind it.
+        await c.stop(4)
+        await c.start(4, ())
+        assert 4 in c.hosts[4]._groups[G].replica.conf.voters
+
+
+async def test_a_second_change_at_once_is_refused() -> None:
+    """One change of membership at a time: the second is told, and changes nothing."""
+    async with cluster() as c:
+        lead = await c.leader()
+        await c.write(b"x")
+        changes = [ConfChange((Change(ChangeType.ADD_LEARNER, 8 + n),)) for n in range(2)]
+        answers = await asyncio.gather(
+            *(c.hosts[lead].change(G, change) for change in changes), return_exceptions=True
+        )
+        assert [type(answer) is ChangeRefused for answer in answers] == [False, True]
+        assert c.hosts[lead]._groups[G].replica.conf.learners == (8,)
+
+
+async def test_leadership_moves_on_request() -> None:
+    """transfer hands over; writes go on at the heir."""
+    async with cluster() as c:
+        await c.write(b"x")
+        lead = await c.leader()
+        heir = lead % 3 + 1
+        c.hosts[lead].transfer(G, heir)
+        await until(lambda: c.hosts[heir].status(G).leader == heir)
+        await c.write(b"y")
+        assert await c.leader() == heir
+
+
+async def test_a_leader_that_cannot_write_hands_over() -> None:
+    """A leader whose disk is full says that it does not know, and another leads from then on."""
+    async with cluster() as c:
+        await c.write(b"x")
+        full = await c.leader()
+        disk = c.disks[full]
+        disk.capacity = sum(map(len, disk.image().values()))
+        with pytest.raises(OutcomeUnknown):
+            await c.hosts[full].propose(G, b"y")
+        await c.write(b"z")
+        assert await c.leader() != full
+        disk.capacity = None
+        await until(lambda: c.notes[full].words[-1] == b"z")
+
+
+async def test_a_stranger_is_not_heard() -> None:
+    """What comes from a peer that does not hold the sending replica changes nothing."""
+    async with cluster() as c:
+        await c.write(b"x")
+        lead = await c.leader()
+        seen: list[object] = []
+        receive = c.hosts[lead % 3 + 1].receive
+        c.network.attach(f"n{lead % 3 + 1}", lambda _, envelope: seen.append(envelope), lambda *_: None)
+        await c.write(b"y")
+        await until(lambda: bool(seen))
+        for envelope in seen:
+            receive("n9", envelope)  # type: ignore[arg-type]
+        await asyncio.sleep(0.01)
+        assert c.notes[lead % 3 + 1].words == [b"x"]
+
+
+async def test_closing_answers_those_who_wait_for_a_quorum() -> None:
+    """A proposal without a quorum is told that its outcome is unknown when the host closes."""
+    async with cluster() as c:
+        await c.write(b"x")
+        lead = await c.leader()
+        for node in list(c.hosts):
+            if node != lead:
+                await c.stop(node)
+        waiting = asyncio.create_task(c.hosts[lead].propose(G, b"y"))
+        await asyncio.sleep(0)
+        await c.stop(lead)
+        with pytest.raises(OutcomeUnknown):
+            await waiting
