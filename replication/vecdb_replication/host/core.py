@@ -22,7 +22,7 @@ from vecdb_replication.host.errors import (
 )
 from vecdb_replication.host.group import Group
 from vecdb_replication.host.machine import SnapshotMachine, StateMachine
-from vecdb_replication.host.recovery import check
+from vecdb_replication.host.recovery import check, needs_burial
 from vecdb_replication.host.replica import Output, Replica, refusal
 from vecdb_replication.host.wheel import Wheel
 from vecdb_replication.host.work import (
@@ -78,11 +78,14 @@ class HostCore:
     ) -> Group:
         """Bring up a replica from its log. Alone, it stands for election at once.
 
-        Raises ValueError where the group is open already, and GroupDamaged
-        where log and state do not fit together.
+        Raises ValueError where the group is open already or the log has not
+        been told yet that older replicas are buried, and GroupDamaged where
+        log and state do not fit together.
         """
         if group in self.groups:
             raise ValueError(f"group {group} is open already")
+        if needs_burial(self._log, group, replica_id):
+            raise ValueError(f"what the log has of group {group} may be an older replica's")
         check(self._log, group, replica_id, machine)
         try:
             replica = Replica(
@@ -297,19 +300,21 @@ class HostCore:
 
     # Shortening the log
 
-    def shorten(self, group: int) -> tuple[int, bytes] | None:
-        """Up to where the log may drop a group's entries, and what its mark is to say; None for nowhere.
+    def shorten(self, group: int) -> wal.GroupUpdate | None:
+        """The mark that lets the log drop a group's entries as far as its state is durable; None for none.
 
-        From here on the core does not read what may go.
+        It must go to the log, in order with the writes. From here on the core reads nothing that may go.
         """
         held = self.groups.get(group)
         if held is None or held.failure is not None or held.removed:
             return None
         storage = held.replica.storage
-        index = min(held.machine.durable_index, held.applied, storage.last)
+        # As far as the core itself knows it to be applied: made anew, it may be behind the state.
+        index = min(held.machine.durable_index, held.replica.node.applied, storage.last)
         if index < storage.first:
             return None
-        return index, held.replica.shorten(index)
+        mark = wal.SnapshotMark(index, storage.term(index), held.replica.shorten(index))
+        return wal.GroupUpdate(group, snapshot=mark)
 
     def last_words(self) -> list[wal.GroupUpdate]:
         """Commit indexes that the log does not have yet: to be written when the node stops."""

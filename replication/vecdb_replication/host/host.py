@@ -23,6 +23,7 @@ from vecdb_replication.host.errors import (
 )
 from vecdb_replication.host.group import Group
 from vecdb_replication.host.machine import SnapshotMachine, StateMachine
+from vecdb_replication.host.recovery import needs_burial
 from vecdb_replication.host.work import Envelope, Options, Outbox, Proposal, Reader, Task, Write
 from vecdb_replication.wal import (
     GroupUpdate,
@@ -32,7 +33,6 @@ from vecdb_replication.wal import (
     LogFailed,
     LogWriter,
     Tombstone,
-    Unavailable,
     Wal,
 )
 
@@ -222,11 +222,13 @@ class Host:
     ) -> None:
         """Bring a replica up. One that is alone applies what its log holds, and leads, before this returns.
 
-        `replica` is its id, and `founders` are the voters with which the group
-        began; of a replica that joined later none. Raises GroupDamaged where
+        `replica` is its id, and `founders` are the voters that the group began
+        with, also where this replica joined later. Raises GroupDamaged where
         log and state do not fit together, what the machine's `apply` raises,
         and LogFull where there is no room to begin.
         """
+        if group not in self._groups and needs_burial(self._wal, group, replica):
+            await self.bury(group, replica=replica - 1)
         held = self._core.open(group, machine, replica, founders)
         try:
             if held.replica.alone:
@@ -454,9 +456,10 @@ class Host:
                 # Its state was closed under the checkpoint; its log goes by its tombstone.
                 return
             raise
-        if (found := self._core.shorten(held.id)) is not None:
-            index, conf = found
-            await self._loop.run_in_executor(self._pool, _shorten, self._wal, held.id, index, conf)
+        # Through the writer, so that no two records ever wait for one sync: a crash could keep the later
+        # without the earlier, which looks like damage.
+        if (update := self._core.shorten(held.id)) is not None:
+            await asyncio.wrap_future(self._writer.submit([update]))
 
     async def close(self) -> None:
         """Refuse new proposals, finish those under way, and stop. The log stays open: its owner closes it."""
@@ -504,12 +507,6 @@ def _snapshots(machine: StateMachine) -> SnapshotMachine:
     if not isinstance(machine, SnapshotMachine):
         raise TypeError(f"{type(machine).__name__} takes no snapshots, and its group has several replicas")
     return machine
-
-
-def _shorten(wal: Wal, group: int, index: int, conf: bytes) -> None:
-    # Unless the group was removed meanwhile, its tombstone having emptied the log.
-    with suppress(Unavailable):
-        wal.compact(group, index, conf=conf)
 
 
 def _as_exception(error: BaseException | None) -> Exception | None:

@@ -7,6 +7,17 @@ from vecdb_replication.host.machine import SnapshotMachine, StateMachine
 from vecdb_replication.wal import Wal
 
 
+def needs_burial(log: Wal, group: int, replica_id: int) -> bool:
+    """Whether the log may still hold an older replica of the group, whose votes and entries are not ours.
+
+    The log does not say whose its entries are. So every replica but the first
+    begins with a tombstone for the ids before its own, and what follows a
+    tombstone is known to be its successor's.
+    """
+    stone = log.state(group).tombstone
+    return (stone.replica_id if stone is not None else 0) < replica_id - 1
+
+
 def check(log: Wal, group: int, replica_id: int, machine: StateMachine) -> None:
     """Raise GroupDamaged unless the replica can go on from its log and state.
 

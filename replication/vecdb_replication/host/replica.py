@@ -49,9 +49,10 @@ class _Asked:
 class Replica:
     """A replica of one group. Raises raft.RaftFatal, wal.LogDamaged: then it must not be used any more.
 
-    `founders` are the voters of a group whose log is whole; a replica that
-    joined later has none, and learns of its group from its leader. `boot` is
-    unique to this start of the node. `draw` draws election timeouts.
+    `founders` are the voters that the group began with, the same for every
+    replica, also for those that joined later: changes of membership in the log
+    start from there. `boot` is unique to this start of the node. `draw` draws
+    election timeouts.
     """
 
     def __init__(

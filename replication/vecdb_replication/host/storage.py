@@ -69,6 +69,10 @@ class Memberships:
         """From which index on the newest holds."""
         return self._since[-1]
 
+    def all(self) -> tuple[raft.ConfState, ...]:
+        """All that are remembered, the oldest first."""
+        return tuple(self._confs)
+
     def at(self, index: int) -> raft.ConfState:
         """As of an entry that is in the log, or the one before its first."""
         return self._confs[max(0, bisect_right(self._since, index) - 1)]

@@ -157,7 +157,7 @@ async def test_a_new_member_comes_by_snapshot_and_takes_part() -> None:
         for host in c.hosts.values():
             await host.wait_applied(G, 6)
             await host.compact()
-        await c.start(4, ())
+        await c.start(4, (1, 2, 3))
         lead = await c.leader()
         await c.hosts[lead].change(G, ConfChange((Change(ChangeType.ADD_LEARNER, 4),)))
         await until(lambda: len(c.notes[4].words) == 5)
@@ -170,7 +170,7 @@ async def test_a_new_member_comes_by_snapshot_and_takes_part() -> None:
         await until(lambda: c.notes[4].words[-1] == b"last")
         # The configuration is found again from the mark and the log behind it.
         await c.stop(4)
-        await c.start(4, ())
+        await c.start(4, (1, 2, 3))
         assert 4 in c.hosts[4]._groups[G].replica.conf.voters
 
 

@@ -1,0 +1,30 @@
+"""Log matching: one (index, term), one entry, and one history before it (Raft paper, 5.3 and figure 3).
+
+Whenever an entry is written to a disk, what it is and the term before it must be what they were
+wherever the same (index, term) was written before. By induction over the index the logs then agree
+in all entries up to any that they share.
+"""
+
+from __future__ import annotations
+
+from vecdb_replication import wal
+
+from tests.sim.facts import DurableLog, GroupFacts, demand
+
+
+def check(group: int, facts: GroupFacts, disk: DurableLog, update: wal.GroupUpdate) -> None:
+    """`disk` is as it was before the update."""
+    if not update.entries:
+        return
+    first = update.entries[0].index
+    mark = update.snapshot
+    before = mark.term if mark and mark.index == first - 1 else disk.term_at(first - 1)
+    demand(before is not None, f"group {group}: entry {first} is written behind a gap")
+    for entry in update.entries:
+        found = (before, entry.kind, entry.data)
+        known = facts.appended.setdefault((entry.index, entry.term), found)  # type: ignore[arg-type]
+        demand(
+            known == found,
+            f"group {group}: entry {entry.index} of term {entry.term} is {found} here and {known} elsewhere",
+        )
+        before = entry.term

@@ -1,0 +1,61 @@
+"""Running seeds: one, or as many as there is time for."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+from tests.sim.chaos import Chaos
+from tests.sim.facts import Violation
+from tests.sim.world import World
+
+
+def simulate(seed: int, seconds: float, *, trace: bool = False) -> World:
+    """Run one seed. Raises Violation."""
+    world = World(seed, trace=print if trace else None)
+    Chaos(world).run(seconds)
+    world.counts["messages"] = world.network.messages
+    world.counts["messages lost"] = world.network.lost
+    world.counts["operations"] = sum(client.done for client in world.clients)
+    world.counts["simulated seconds"] = round(world.now)
+    return world
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a seed; `violation` is empty where all held."""
+
+    seed: int
+    counts: Counter[str]
+    violation: str = ""
+
+
+def attempt(seed: int, seconds: float) -> Verdict:
+    """Run one seed, and take a violation for an answer."""
+    try:
+        return Verdict(seed, simulate(seed, seconds).counts)
+    except Violation as violation:
+        return Verdict(seed, Counter(), str(violation))
+
+
+def campaign(first: int, seeds: int, seconds: float, minutes: float, processes: int) -> Iterator[Verdict]:
+    """Run `seeds` seeds from `first` on, or with `minutes` as many as there is time for, as they end."""
+    deadline = time.monotonic() + minutes * 60
+    ahead = itertools.count(first) if minutes else iter(range(first, first + seeds))
+    # Started, not forked: nothing of this process is to be in a simulation.
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        running: set[Future[Verdict]] = set()
+        while True:
+            while len(running) < processes and not (minutes and time.monotonic() > deadline):
+                if (seed := next(ahead, None)) is None:
+                    break
+                running.add(pool.submit(attempt, seed, seconds))
+            if not running:
+                return
+            ended, running = wait(running, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in ended)
