@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from vecdb_replication import wal
-from vecdb_replication.host import Envelope, HostCore, Options, Pass, StorageFull, Task, Write
+from vecdb_replication.host import Envelope, HostCore, Options, Pass, StorageFull, Task, UnknownGroup, Write
 from vecdb_replication.host.recovery import needs_burial
 
 from tests.sim.facts import demand
@@ -98,6 +98,9 @@ class SimNode:
             if self.life == 1:
                 self.prepare(group, replica)
             self.open(group, replica)
+        for group, replica in list(self.replicas.items()):
+            if world.node_of(group, replica) != self.number:
+                self.bury(group)
         self.touch()
         return True
 
@@ -131,14 +134,18 @@ class SimNode:
         self.touch()
 
     def bury(self, group: int) -> None:
-        """The replica of a group was removed."""
+        """The replica of a group was removed: once nothing of it is under way, its tombstone is written."""
         assert self.core is not None
+        held = self.core.groups[group]
+        held.removed = True
+        held.end(UnknownGroup(f"group {group} was removed"))
+        if held.in_flight or held.task is not None:
+            self._later(0.005, self.bury, group)
+            return
         replica = self.replicas.pop(group)
-        self.core.groups[group].removed = True
         self.machines.pop((group, replica))
-        self._enqueue([wal.GroupUpdate(group, tombstone=wal.Tombstone(replica))], None)
         self.core.forget(group)
-        self.touch()
+        self._enqueue([wal.GroupUpdate(group, tombstone=wal.Tombstone(replica))], None)
 
     def die(self, keep: Keep | None) -> None:
         """The process ends; with `keep` the machine too, whose disk keeps so much of what was not synced."""
@@ -194,6 +201,9 @@ class SimNode:
             self.world.send(self.number, int(peer), envelope)
         if done.write is not None:
             self._enqueue(done.write.updates, done.write)
+            if not self.up:
+                # The log failed, and the node with it.
+                return
         for task in done.tasks:
             self._later(self.dice.random() * 0.003, self._perform, task)
         for group in done.retries:

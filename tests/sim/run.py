@@ -18,7 +18,12 @@ from tests.sim.world import World
 def simulate(seed: int, seconds: float, *, trace: bool = False) -> World:
     """Run one seed. Raises Violation."""
     world = World(seed, trace=print if trace else None)
-    Chaos(world).run(seconds)
+    try:
+        Chaos(world).run(seconds)
+    except Violation as violation:
+        if "replay:" in str(violation):
+            raise
+        raise world.violation(str(violation)) from violation
     world.counts["messages"] = world.network.messages
     world.counts["messages lost"] = world.network.lost
     world.counts["operations"] = sum(client.done for client in world.clients)

@@ -84,11 +84,13 @@ class World:
                 act(*args)
                 self.counts["steps"] += 1
         except Exception as error:
-            raise Violation(
-                f"seed {self.seed} at {self.now:.4f} s: {error!r}\n"
-                f"replay: python -m tests.sim --seed {self.seed} --seconds {self.now + 0.001:.3f} --trace"
-            ) from error
+            raise self.violation(repr(error)) from error
         self.now = until
+
+    def violation(self, what: str) -> Violation:
+        """What went wrong, and how to see it again."""
+        command = f"python -m tests.sim --seed {self.seed} --seconds {self.now + 0.001:.3f} --trace"
+        return Violation(f"seed {self.seed} at {self.now:.4f} s: {what}\nreplay: {command}")
 
     def _tick(self, node: SimNode) -> None:
         node.tick()
@@ -165,6 +167,8 @@ class World:
         if node.core is None:
             return
         for group, held in list(node.core.groups.items()):
+            if held.removed:
+                continue
             if held.failure is not None:
                 self._ended(node, held)
                 return
@@ -276,4 +280,4 @@ class World:
             self.counts["histories"] += 1
             if not is_linearizable(operations):
                 listed = "\n".join(map(str, sorted(operations, key=lambda op: op.begin)))
-                raise Violation(f"seed {self.seed}: register {name} is not linearizable:\n{listed}")
+                raise Violation(f"register {name} is not linearizable:\n{listed}")

@@ -33,7 +33,9 @@ class Wheel:
             self._next = now + self._turn
         if now < self._next:
             return []
-        self._next = max(self._next + self._turn, now)
+        self._next += self._turn
+        if self._next <= now:
+            self._next = now + self._turn
         self._at = (self._at + 1) % len(self._slots)
         return sorted(self._slots[self._at])
 

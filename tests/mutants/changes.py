@@ -1,0 +1,293 @@
+"""The mutants: named one-line changes to the core, the log and the host, each of which breaks a promise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_RESPONSES = "        out.appends.append(Append("
+_HELD = (
+    "            if held is None or held.failure is not None or self._locate(group, message.from_) != sender:"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """`old` is in `file`, under replication/vecdb_replication, exactly once, and becomes `new`."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+
+    @property
+    def area(self) -> str:
+        """Whose unit tests are to notice."""
+        return self.file.split("/")[0]
+
+
+MUTANTS = (
+    Mutant(
+        "a vote is granted without being persisted",
+        "host/replica.py",
+        "needed = needed or (hard.term, hard.vote) != (logged.term, logged.vote)",
+        "needed = needed or hard.term < logged.term",
+    ),
+    Mutant(
+        "no sync when only the vote changed",
+        "host/replica.py",
+        "needed = needed or (hard.term, hard.vote) != (logged.term, logged.vote)",
+        "needed = needed or hard.term != logged.term",
+    ),
+    Mutant(
+        "votes and acknowledgements leave before they are durable",
+        "host/replica.py",
+        _RESPONSES,
+        "        out.messages += [m for m in message.responses if m.to != self.id]\n" + _RESPONSES,
+    ),
+    Mutant(
+        "acknowledgements overtake what is being written",
+        "host/replica.py",
+        "if not needed and (not message.responses or not self.in_flight):",
+        "if not needed:",
+    ),
+    Mutant(
+        "a commit index is durable without its entries",
+        "host/replica.py",
+        "min(hard.commit, there)",
+        "max(hard.commit, min(hard.commit, there))",
+    ),
+    Mutant(
+        "a refused write is taken for a durable one",
+        "host/replica.py",
+        "        elif current:\n            self._refuse(error)",
+        "        elif current:\n            self._deliver(append.responses, out.messages)",
+    ),
+    Mutant(
+        "the core goes on after a refused write",
+        "host/replica.py",
+        "if self._broken and not self.in_flight:",
+        "if self._broken and self.in_flight < 0:",
+    ),
+    Mutant(
+        "entries are applied again by a core that was made anew",
+        "host/replica.py",
+        "if entry.index > self._handed_out]",
+        "if entry.index > 0]",
+    ),
+    Mutant(
+        "another leader's entry is taken for one's own",
+        "host/replica.py",
+        "        if term != entry.term:",
+        "        if term > entry.term:",
+    ),
+    Mutant(
+        "read contexts are used again",
+        "host/replica.py",
+        "        self._read_count += 1\n",
+        "        self._boot = bytes(8)\n",
+    ),
+    Mutant(
+        "nobody hears what became of a snapshot",
+        "host/replica.py",
+        "            self.node.report_snapshot(peer, failed=failed)",
+        "            self._sent_snapshots[peer] = 1 << 30",
+    ),
+    Mutant(
+        "membership is forgotten at a restart",
+        "host/replica.py",
+        "        self.storage.replay_memberships(applied)",
+        "        self.storage.replay_memberships(0)",
+    ),
+    Mutant(
+        "a mark forgets the membership",
+        "host/replica.py",
+        "        return pack_conf(conf)",
+        "        return b''",
+    ),
+    Mutant(
+        "a newcomer gets a snapshot that does not know it",
+        "host/replica.py",
+        "        if index < self.storage.memberships.since:",
+        "        if index < 0:",
+    ),
+    Mutant(
+        "the log is cut beyond what the core knows to be applied",
+        "host/core.py",
+        "min(held.machine.durable_index, held.replica.node.applied, storage.last)",
+        "min(held.machine.applied_index, storage.last)",
+    ),
+    Mutant(
+        "strangers are heard",
+        "host/core.py",
+        _HELD,
+        "            if held is None or held.failure is not None:",
+    ),
+    Mutant(
+        "a replica begins on what an older one left in the log",
+        "host/recovery.py",
+        "    return (stone.replica_id if stone is not None else 0) < replica_id - 1",
+        "    return stone is not None and stone.replica_id > replica_id",
+    ),
+    Mutant(
+        "a replica id is used again",
+        "host/recovery.py",
+        "if state.tombstone is not None and replica_id <= state.tombstone.replica_id:",
+        "if state.tombstone is not None and replica_id < 0:",
+    ),
+    Mutant(
+        "the up-to-date check is skipped",
+        "raft/elections.py",
+        " and raft.log.is_up_to_date(m.log_term, m.index):",
+        ":",
+    ),
+    Mutant(
+        "only a longer log is up to date",
+        "raft/log.py",
+        "return (term, index) >= (self.last_term(), self.last_index())",
+        "return (term, index) > (self.last_term(), self.last_index())",
+    ),
+    Mutant(
+        "entries of older terms are committed by counting",
+        "raft/log.py",
+        "if index > self.committed and self.term_or_zero(index) == term:",
+        "if index > self.committed:",
+    ),
+    Mutant(
+        "every append truncates",
+        "raft/log.py",
+        "            if not self.match_term(entry.index, entry.term):\n                return position",
+        "            return position",
+    ),
+    Mutant(
+        "a conflict does not truncate",
+        "raft/log.py",
+        "            if not self.match_term(entry.index, entry.term):\n                return position",
+        "            if entry.index > self.last_index():\n                return position",
+    ),
+    Mutant(
+        "a follower commits what the leader did not send",
+        "raft/log.py",
+        "self.commit_to(min(committed, last_new))",
+        "self.commit_to(min(committed, self.last_index()))",
+    ),
+    Mutant(
+        "a leader counts itself before it is durable",
+        "raft/state.py",
+        "        self.send(MessageType.APP_RESP, self.id, index=last)\n",
+        "        self.tracker.progress[self.id].maybe_update(last)\n",
+    ),
+    Mutant(
+        "commit is not raised to applied on opening",
+        "raft/state.py",
+        "            log.commit_to(self.config.applied)\n",
+        "",
+    ),
+    Mutant(
+        "half is a majority for entries",
+        "raft/quorum.py",
+        "return indexes[(len(indexes) - 1) // 2]",
+        "return indexes[len(indexes) // 2]",
+    ),
+    Mutant(
+        "half is a majority for votes",
+        "raft/quorum.py",
+        "needed = len(cast) // 2 + 1",
+        "needed = (len(cast) + 1) // 2",
+    ),
+    Mutant(
+        "a joint quorum is that of the incoming half",
+        "raft/quorum.py",
+        "return min(majority_commit(incoming, acked), majority_commit(outgoing, acked))",
+        "return majority_commit(incoming, acked)",
+    ),
+    Mutant(
+        "acknowledgements of older terms count",
+        "raft/step.py",
+        "    elif 0 < m.term < raft.term:",
+        "    elif 0 < m.term < raft.term and m.type is not MessageType.APP_RESP:",
+    ),
+    Mutant(
+        "a leader's term begins without an entry",
+        "raft/roles.py",
+        "    raft.append([Entry()])",
+        "    raft.first_own_index = 0",
+    ),
+    Mutant(
+        "a pre-candidate raises its term",
+        "raft/roles.py",
+        "    raft.tracker.votes = {}\n    raft.lead = NO_NODE",
+        "    raft.reset(raft.term + 1)",
+    ),
+    Mutant(
+        "reads do not wait for an entry of the term",
+        "raft/leader.py",
+        "    if raft.committed_in_term:\n        _begin_read",
+        "    if raft.term:\n        _begin_read",
+    ),
+    Mutant(
+        "an acknowledgement confirms later reads too",
+        "raft/reads.py",
+        "self._acks[peer] = max(self._acks.get(peer, 0), position)",
+        "self._acks[peer] = self._last_position",
+    ),
+    Mutant(
+        "two changes of membership at once",
+        "raft/leader.py",
+        "    pending = raft.pending_conf_index > raft.log.applied",
+        "    pending = False",
+    ),
+    Mutant(
+        "a snapshot keeps the old suffix",
+        "raft/unstable.py",
+        "        self.entries = []\n        self.snapshot = snapshot",
+        "        self.snapshot = snapshot",
+    ),
+    Mutant(
+        "a snapshot's membership is ignored",
+        "raft/follower.py",
+        "    raft.restore_configuration(members)\n",
+        "",
+    ),
+    Mutant(
+        "the last vote of a voter counts",
+        "raft/tracker.py",
+        "self.votes.setdefault(voter, granted)",
+        "self.votes[voter] = granted",
+    ),
+    Mutant(
+        "what is known to match moves backwards",
+        "raft/progress.py",
+        "        if index <= self.match:\n            return False",
+        "        if index == self.match:\n            return False",
+    ),
+    Mutant(
+        "a failed sync is tried again",
+        "wal/appender.py",
+        '                self._fail(f"fdatasync of {active.path}", error)',
+        "                active.file.fdatasync()",
+    ),
+    Mutant(
+        "a sync does not sync",
+        "wal/appender.py",
+        "                active.file.fdatasync()\n",
+        "                active.file.size()\n",
+    ),
+    Mutant(
+        "a new segment forgets the votes of idle groups",
+        "wal/appender.py",
+        "        meta = encode_items(self._checkpoints())",
+        "        meta = encode_items([])",
+    ),
+    Mutant(
+        "the check of a record is not checked",
+        "wal/scan.py",
+        "    if crc32c(meta) != head.meta_check:",
+        "    if crc32c(meta) < 0:",
+    ),
+    Mutant(
+        "the check of the data is not checked",
+        "wal/scan.py",
+        "            if crc32c(data[at : at + length]) != check:",
+        "            if crc32c(data[at : at + length]) < 0:",
+    ),
+)
