@@ -180,7 +180,8 @@ class Host:
             opening = self._opening.get(append.group)
             if error is not None and opening is not None and not opening.done():
                 opening.set_exception(error)
-        self._schedule()
+        # At once: somebody waits for what comes out, and another turn of the loop is time.
+        self._pass()
 
     def _start(self, task: Task) -> None:
         done = self._pool.submit(_perform, task)

@@ -286,10 +286,10 @@ class Replica:
             for proposal in proposals:
                 proposal.reject(NotLeader(str(dropped), heir))
             return
-        status = self.node.status()
-        first = status.last_index - len(proposals) + 1
+        term = self.node.term
+        first = self.node.last_index - len(proposals) + 1
         for index, proposal in enumerate(proposals, first):
-            self._proposed[index] = (status.term, proposal)
+            self._proposed[index] = (term, proposal)
 
     def _reject_inbox(self, error: Exception) -> None:
         inbox, self.inbox = self.inbox, []

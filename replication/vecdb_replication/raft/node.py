@@ -295,6 +295,11 @@ class RawNode:
         return self._raft.role
 
     @property
+    def last_index(self) -> int:
+        """Index of the last entry of the log, stored or not."""
+        return self._raft.log.last_index()
+
+    @property
     def committed(self) -> int:
         """The commit index."""
         return self._raft.log.committed

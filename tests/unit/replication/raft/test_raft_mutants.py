@@ -32,6 +32,6 @@ def test_a_snapshot_replaces_entries_that_are_not_stored_yet() -> None:
     log = node._raft.log
     log.append([Entry(1, index) for index in range(1, 4)])
     log.restore(Snapshot(9, 2, b"", ConfState((1, 2, 3))))
-    assert log.last_index() == 9
+    assert node.last_index == log.last_index() == 9
     assert log.last_term() == 2
     assert log.unstable.next_entries() == []
