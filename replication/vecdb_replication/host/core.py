@@ -12,6 +12,7 @@ something durable (votes, acknowledgements) comes out after `written`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import ParamSpec
 
 from vecdb_replication import raft, wal
 from vecdb_replication.host.errors import (
@@ -38,6 +39,8 @@ from vecdb_replication.host.work import (
 
 # What ends one replica and leaves the others alone.
 _FATAL = (raft.RaftFatal, raft.RaftError, wal.LogDamaged, wal.Compacted, wal.Unavailable, ValueError)
+
+P = ParamSpec("P")
 
 Locate = Callable[[int, int], str | None]
 """Which peer holds replica `id` of a group; None where nobody is known to."""
@@ -141,13 +144,13 @@ class HostCore:
         if held.failure is not None:
             reader.failed(held.failure)
             return
-        self._guarded(held, lambda: held.replica.read(reader))
+        self._guarded(held, held.replica.read, reader)
         self._touch(held)
 
     def transfer(self, group: int, to: int) -> None:
         """Ask for leadership to move to a replica. UnknownGroup."""
         held = self._held(group)
-        self._guarded(held, lambda: held.replica.node.transfer_leader(to))
+        self._guarded(held, held.replica.node.transfer_leader, to)
         self._touch(held)
 
     def receive(self, sender: str, envelope: Envelope) -> None:
@@ -157,7 +160,7 @@ class HostCore:
             # A message never makes a replica: only the catalogue does.
             if held is None or held.failure is not None or self._locate(group, message.from_) != sender:
                 continue
-            self._guarded(held, lambda held=held, message=message: held.replica.step(message))  # type: ignore[misc]
+            self._guarded(held, held.replica.step, message)
             self._touch(held)
 
     def unreachable(self, peer: str) -> None:
@@ -166,13 +169,13 @@ class HostCore:
             conf = held.replica.conf
             for replica in {*conf.voters, *conf.voters_outgoing, *conf.learners, *conf.learners_next}:
                 if replica != held.replica.id and self._locate(held.id, replica) == peer:
-                    self._guarded(held, lambda h=held, r=replica: h.replica.node.report_unreachable(r))  # type: ignore[misc]
+                    self._guarded(held, held.replica.node.report_unreachable, replica)
                     self._touch(held)
 
     def report_snapshot(self, group: int, replica: int, *, failed: bool) -> None:
         """What became of a snapshot that was sent to a replica."""
         if (held := self.groups.get(group)) is not None and held.failure is None:
-            self._guarded(held, lambda: held.replica.report_snapshot(replica, failed=failed))
+            self._guarded(held, held.replica.report_snapshot, replica, failed=failed)
             self._touch(held)
 
     def tick(self, now: float) -> None:
@@ -203,7 +206,9 @@ class HostCore:
             dirty, self._dirty = self._dirty, {}
             touched.update(dirty)
             for group in dirty:
-                self._collect(self.groups[group], appends)
+                held = self.groups[group]
+                if held.failure is None:
+                    self._guarded(held, self._collect, held, appends)
         for group in touched:
             held = self.groups[group]
             if (task := held.next_task()) is not None:
@@ -223,13 +228,9 @@ class HostCore:
         return found
 
     def _collect(self, held: Group, appends: list[Append]) -> None:
-        def collect() -> None:
-            out = held.replica.collect()
-            appends.extend(out.appends)
-            self._absorb(held, out)
-
-        if held.failure is None:
-            self._guarded(held, collect)
+        out = held.replica.collect()
+        appends += out.appends
+        self._absorb(held, out)
 
     def _write(self, appends: Sequence[Append]) -> Write:
         updates = [append.update for append in appends if append.update is not None]
@@ -250,10 +251,10 @@ class HostCore:
         for reader in out.reads:
             held.wait(reader)
 
-    def _guarded(self, held: Group, act: Callable[[], None]) -> None:
+    def _guarded(self, held: Group, act: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         """Do something with a replica; should it turn out to be broken, it ends, and the others go on."""
         try:
-            act()
+            act(*args, **kwargs)
         except _FATAL as fatal:
             failure = GroupDamaged(f"group {held.id} cannot go on: {fatal}")
             failure.__cause__ = fatal
@@ -270,7 +271,7 @@ class HostCore:
             if held.failure is not None:
                 held.replica.in_flight -= 1
                 continue
-            self._guarded(held, lambda held=held, append=append: self._written(held, append, error))  # type: ignore[misc]
+            self._guarded(held, self._written, held, append, error)
             self._touch(held)
 
     def _written(self, held: Group, append: Append, error: Exception | None) -> None:
@@ -295,8 +296,11 @@ class HostCore:
             if held.blocked:
                 self._retries.append(held.id)
         else:
-            self._guarded(held, lambda: self._absorb(held, held.done(results)))
+            self._guarded(held, self._done, held, results)
         self._touch(held)
+
+    def _done(self, held: Group, results: Sequence[object]) -> None:
+        self._absorb(held, held.done(results))
 
     # Shortening the log
 

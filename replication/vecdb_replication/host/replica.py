@@ -95,7 +95,7 @@ class Replica:
         self.wants_snapshot = False
         """Whether somebody needs a newer snapshot than the state could give."""
         self._machine_at = applied
-        self.storage = WalStorage(log, group, self._founders, self._snapshot)
+        self.storage = WalStorage(log, group, self._founders, self._snapshot, options.max_apply_bytes)
         self.storage.replay_memberships(applied)
         self._begin()
 
@@ -142,7 +142,8 @@ class Replica:
     @property
     def alone(self) -> bool:
         """Whether this replica is the only voter: it needs nobody to lead."""
-        return self.conf.voters == (self.id,) and not self.conf.voters_outgoing
+        conf = self.storage.memberships.newest
+        return conf.voters == (self.id,) and not conf.voters_outgoing
 
     @property
     def ticks(self) -> bool:
@@ -327,6 +328,8 @@ class Replica:
             self._deliver(message.responses, out.messages)
             return
         update = self._update(message) if needed else None
+        if message.entries:
+            self.storage.fresh.put(message.entries)
         out.appends.append(Append(self.group, self.epoch, update, message.responses, message.snapshot))
         self.in_flight += 1
 
@@ -352,6 +355,7 @@ class Replica:
         new = [entry for entry in message.entries if entry.index > self._handed_out]
         items = [Item(entry, self._claim(entry)) for entry in new]
         self._handed_out = max(self._handed_out, last)
+        self.storage.fresh.drop(last)
         changes = [entry for entry in message.entries if entry.type is not raft.EntryType.NORMAL]
         return Batch(self.epoch, last, items, changes, message.responses)
 
@@ -416,6 +420,7 @@ class Replica:
         storage.first, storage.last = state.first_index, state.last_index
         storage.memberships.add(snapshot.index, snapshot.conf_state)
         storage.memberships.forget(snapshot.index)
+        storage.fresh.clear()
         self._handed_out = max(self._handed_out, snapshot.index)
         for index in [index for index in self._proposed if index <= snapshot.index]:
             _, proposal = self._proposed.pop(index)
@@ -444,6 +449,7 @@ class Replica:
     def _restart(self) -> None:
         state = self._log.state(self.group)
         self.storage.first, self.storage.last = state.first_index, state.last_index
+        self.storage.fresh.clear()
         self._begin()
         self._ask_again()
 

@@ -9,7 +9,7 @@ import msgpack
 
 from vecdb_replication import raft, wal
 from vecdb_replication.raft.confchange import Changer
-from vecdb_replication.raft.sizes import limit_size
+from vecdb_replication.raft.sizes import limit_size, payload_size
 from vecdb_replication.raft.tracker import ProgressTracker
 
 
@@ -53,16 +53,13 @@ def changed(conf: raft.ConfState, change: raft.ConfChange, last_index: int) -> r
 class Memberships:
     """Who belonged to a group from which index on, as far back as its log goes."""
 
-    __slots__ = ("_confs", "_since")
+    __slots__ = ("_confs", "_since", "newest")
 
     def __init__(self, since: int, conf: raft.ConfState) -> None:
         self._since = [since]
         self._confs = [conf]
-
-    @property
-    def newest(self) -> raft.ConfState:
+        self.newest = conf
         """As of the last change that was applied."""
-        return self._confs[-1]
 
     @property
     def since(self) -> int:
@@ -82,6 +79,7 @@ class Memberships:
         if index > self._since[-1]:
             self._since.append(index)
             self._confs.append(conf)
+            self.newest = conf
 
     def forget(self, index: int) -> None:
         """The log begins behind `index` now."""
@@ -90,13 +88,62 @@ class Memberships:
             del self._since[:kept], self._confs[:kept]
 
 
+class Fresh:
+    """The newest entries that went to the log and were not handed out to be applied yet, as they were.
+
+    Nearly all that is applied is found here, and need not be read back. They
+    are consecutive; whether they are durable yet is the storage's business.
+    """
+
+    __slots__ = ("_entries", "_limit", "_size")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.clear()
+
+    def clear(self) -> None:
+        """Remember none."""
+        self._entries: list[raft.Entry] = []
+        self._size = 0
+
+    def put(self, entries: Sequence[raft.Entry]) -> None:
+        """Remember entries in the place of any from the first of them on; all or none, within the limit."""
+        held = self._entries
+        if held:
+            kept = entries[0].index - held[0].index
+            if not 0 <= kept <= len(held):
+                self.clear()
+            elif kept < len(held):
+                del held[kept:]
+                self._size = payload_size(held)
+        self._size += payload_size(entries)
+        self._entries += entries
+        if self._size > self._limit:
+            self.clear()
+
+    def drop(self, index: int) -> None:
+        """Forget those up to `index`."""
+        held = self._entries
+        if held and held[0].index <= index:
+            self._size -= payload_size(held[: index + 1 - held[0].index])
+            del held[: index + 1 - held[0].index]
+
+    def get(self, low: int, high: int) -> Sequence[raft.Entry]:
+        """Those from `low` to `high` - 1; none unless all of them are here."""
+        held = self._entries
+        if not held or low < held[0].index or high > held[-1].index + 1:
+            return ()
+        return held[low - held[0].index : high - held[0].index]
+
+
 class WalStorage:
     """A `raft.Storage` over one group of the log.
 
     The core must see only what is durable, and must find all that it has seen.
     So this keeps bounds of its own, which move when the host says so: `end`
     rises once a write is durable, `begin` before entries are dropped.
-    `capture` gives a snapshot, (index, content), or raises LookupError.
+    `capture` gives a snapshot, (index, content), or raises LookupError. Up to
+    `fresh_bytes` of entries are kept in memory between the log and the state.
     """
 
     def __init__(
@@ -105,7 +152,9 @@ class WalStorage:
         group: int,
         founders: Iterable[int],
         capture: Callable[[], tuple[int, bytes]],
+        fresh_bytes: int,
     ) -> None:
+        self.fresh = Fresh(fresh_bytes)
         self._log = log
         self._group = group
         self._capture = capture
@@ -143,6 +192,8 @@ class WalStorage:
     def entries(self, low: int, high: int, max_size: int) -> Sequence[raft.Entry]:
         """See `raft.Storage`."""
         self._check(low, high - 1)
+        if fresh := self.fresh.get(low, high):
+            return limit_size(fresh, max_size)
         found = self._log.entries(self._group, low, high, max_bytes=max_size)
         return limit_size([from_log(entry) for entry in found], max_size)
 

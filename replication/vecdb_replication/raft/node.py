@@ -128,17 +128,19 @@ class RawNode:
 
     def has_ready(self) -> bool:
         """Whether `ready` would hand out anything."""
-        raft = self._raft
-        unstable = raft.log.unstable
+        raft, hard, soft = self._raft, self._hard_state, self._soft_state
+        # Asked after every input: in this order, and without calls, because that shows.
         return bool(
-            raft.messages
+            raft.log.committed != hard.commit
             or raft.messages_after_append
-            or unstable.next_entries()
-            or unstable.next_snapshot()
+            or raft.messages
             or raft.read_states
+            or raft.term != hard.term
+            or raft.vote != hard.vote
+            or raft.lead != soft.lead
+            or raft.role is not soft.role
+            or raft.log.unstable.has_next
             or raft.log.has_next_committed(not self._async)
-            or self._hard_state_changed()
-            or self._soft_state_changed()
         )
 
     def _hard_state_changed(self) -> bool:
@@ -193,9 +195,9 @@ class RawNode:
         # because of a change of term, and then this one takes its place.
         if raft.log.unstable.entries or snapshot:
             stored.append(self._stored(snapshot))
-        applied = [Message(MessageType.STORAGE_APPLY_RESP, raft.id, APPLY_THREAD, entries=committed)] * bool(
-            committed
-        )
+        applied = []
+        if committed:
+            applied.append(Message(MessageType.STORAGE_APPLY_RESP, raft.id, APPLY_THREAD, entries=committed))
         if not self._async:
             if self._steps_on_advance:
                 raise RaftFatal("a Ready was taken before the last one was advanced")

@@ -35,6 +35,8 @@ def payload_size(entries: Iterable[Entry]) -> int:
 
 def limit_size(entries: Sequence[Entry], max_size: int) -> Sequence[Entry]:
     """The longest prefix of at most `max_size` encoded bytes, but never less than one entry."""
+    if len(entries) < 2:
+        return entries
     size = 0
     for position, entry in enumerate(entries):
         size += entry_size(entry)

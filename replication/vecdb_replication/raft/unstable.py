@@ -37,6 +37,13 @@ class Unstable:
             return self.snapshot.term
         return None
 
+    @property
+    def has_next(self) -> bool:
+        """Whether there is anything that nobody was told to write yet."""
+        if self.in_progress < self.offset + len(self.entries):
+            return True
+        return self.snapshot is not None and not self.snapshot_in_progress
+
     def next_entries(self) -> Sequence[Entry]:
         """Entries that nobody was told to write yet."""
         return self.entries[self.in_progress - self.offset :]
