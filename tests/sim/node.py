@@ -309,6 +309,8 @@ class SimNode:
         for _, write in batches:
             if write is not None:
                 self._written(write, None)
+                for task in write.foreseen:
+                    self._later(self.dice.random() * 0.003, self._perform, task)
         self._writing = False
         self._write()
 

@@ -197,6 +197,11 @@ class HostCore:
 
     # What comes out
 
+    @property
+    def is_due(self) -> bool:
+        """Whether a pass has anything to do."""
+        return bool(self._dirty or self._retries)
+
     def step(self) -> Pass:
         """One pass: everything there is to do for the groups that anything happened to."""
         found = Pass()
@@ -231,6 +236,10 @@ class HostCore:
         out = held.replica.collect()
         appends += out.appends
         self._absorb(held, out)
+        if held.queue:
+            self._absorb(held, held.skip())
+            if held.replica.node.has_ready():
+                self._touch(held)
 
     def _write(self, appends: Sequence[Append]) -> Write:
         updates = [append.update for append in appends if append.update is not None]
@@ -239,7 +248,8 @@ class HostCore:
             for append in appends
             if append.snapshot is not None
         ]
-        return Write(appends, updates, stages)
+        foreseen = [task for append in appends if (task := self.groups[append.group].foresee(append))]
+        return Write(appends, updates, stages, foreseen)
 
     def _absorb(self, held: Group, out: Output) -> None:
         for message in out.messages:
@@ -268,11 +278,14 @@ class HostCore:
             self._halt(error)
         for append in write.appends:
             held = self.groups[append.group]
+            if error is not None:
+                held.refused(append)
             if held.failure is not None:
                 held.replica.in_flight -= 1
                 continue
             self._guarded(held, self._written, held, append, error)
-            self._touch(held)
+            if error is not None or held.has_work:
+                self._touch(held)
 
     def _written(self, held: Group, append: Append, error: Exception | None) -> None:
         stalled = held.replica.stalled

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from vecdb_replication import raft
 from vecdb_replication.host.errors import GroupBlocked, GroupError, GroupStopped, StorageFull
 from vecdb_replication.host.machine import StateMachine
 from vecdb_replication.host.replica import Output, Replica
-from vecdb_replication.host.work import Batch, Reader, Task
+from vecdb_replication.host.work import Append, Batch, Reader, Task
 
 
 @dataclass(slots=True, eq=False)
@@ -53,6 +53,14 @@ class Group:
         """Whether nothing is under way."""
         return self.replica.idle and not self.queue and self.task is None
 
+    @property
+    def has_work(self) -> bool:
+        """Whether a pass would find anything to do here, except to hand out what a worker waits for."""
+        replica = self.replica
+        if replica.inbox or replica.wants_snapshot or replica.node.has_ready():
+            return True
+        return bool(self.queue) and self.task is None
+
     def next_task(self) -> Task | None:
         """What to apply now, if anything: whole batches, and a snapshot alone."""
         if self.task is not None or self.blocked or self.failure is not None or not self.queue:
@@ -65,7 +73,7 @@ class Group:
         entries: list[tuple[int, bytes]] = []
         size = 0
         while self.queue and not self.queue[0].install:
-            added = sum(len(item.entry.data) for item in self.queue[0].items)
+            added = self.queue[0].size
             if batches and size + added > self.max_apply_bytes:
                 break
             size += added
@@ -73,6 +81,21 @@ class Group:
             entries += [(i.entry.index, i.entry.data) for i in batches[-1].items if i.is_for_machine]
         self.task = Task(self.id, self.machine, batches, entries)
         return self.task
+
+    def foresee(self, append: Append) -> Task | None:
+        """What a worker may begin as soon as an append is durable; None where something comes before it."""
+        if len(append.batches) != 1 or self.in_flight > 1 or self.task is not None or self.queue:
+            return None
+        if self.blocked or self.failure is not None:
+            return None
+        entries = [(item.entry.index, item.entry.data) for item in append.batches[0].items]
+        self.task = Task(self.id, self.machine, append.batches, entries, append=append)
+        return self.task
+
+    def refused(self, append: Append) -> None:
+        """An append is not durable: what was foreseen of it is void."""
+        if self.task is not None and self.task.append is append:
+            self.task = None
 
     def done(self, results: Sequence[object]) -> Output:
         """The task was done; who waited for it is told."""
@@ -83,13 +106,26 @@ class Group:
         for batch in task.batches:
             if self.failure is None:
                 out.messages += self.replica.finished(batch).messages
-            for item in batch.items:
-                result = next(answers) if item.is_for_machine else None
-                if item.proposal is not None:
-                    changed = item.entry.type is not raft.EntryType.NORMAL
-                    item.proposal.resolve(item.entry.index, self.replica.conf if changed else result)
+            self._resolve(batch, answers)
         self.release()
         return out
+
+    def skip(self) -> Output:
+        """What has nothing for the state machine needs no worker: it is done as soon as its turn comes."""
+        out = Output()
+        while self.task is None and not self.blocked and self.queue and self.queue[0].is_empty:
+            batch = self.queue.popleft()
+            out.messages += self.replica.finished(batch).messages
+            self._resolve(batch, iter(()))
+            self.release()
+        return out
+
+    def _resolve(self, batch: Batch, answers: Iterator[object]) -> None:
+        for item in batch.items:
+            result = next(answers) if item.is_for_machine else None
+            if item.proposal is not None:
+                changed = item.entry.type is not raft.EntryType.NORMAL
+                item.proposal.resolve(item.entry.index, self.replica.conf if changed else result)
 
     def failed(self, error: BaseException) -> None:
         """The task failed: for good, or for want of room."""
@@ -116,10 +152,7 @@ class Group:
     def _tell(self, error: GroupError) -> None:
         """Tell those whose entries wait to be applied that they wait in vain, or for too long."""
         for batch in self.queue:
-            for item in batch.items:
-                proposal, item.proposal = item.proposal, None
-                if proposal is not None:
-                    proposal.reject(error)
+            batch.reject(error)
 
     def end(self, failure: GroupError) -> None:
         """Apply nothing from now on, and tell everyone who waits."""
@@ -133,6 +166,9 @@ class Group:
 
     def enqueue(self, batches: Sequence[Batch]) -> None:
         """Take committed entries."""
+        if self.task is not None and self.task.append is not None and self.task.batches[0] is batches[0]:
+            # It was foreseen, and a worker has it.
+            return
         self.queue.extend(batches)
         if self.failure is not None:
             self._tell(self.failure)

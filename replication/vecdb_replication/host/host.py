@@ -172,7 +172,14 @@ class Host:
         except (LogFailed, LogClosed) as error:
             self._loop.call_soon(self._written, write, error)
             return
-        durable.add_done_callback(lambda done: self._call(self._written, write, done.exception()))
+        durable.add_done_callback(lambda done: self._logged(write, done.exception()))
+
+    def _logged(self, write: Write, error: BaseException | None) -> None:
+        """In the log's thread, so that applying need not wait for the loop."""
+        self._call(self._written, write, error)
+        if error is None:
+            for task in write.foreseen:
+                self._start(task)
 
     def _written(self, write: Write, error: BaseException | None) -> None:
         self._core.written(write, _as_exception(error))
@@ -180,8 +187,9 @@ class Host:
             opening = self._opening.get(append.group)
             if error is not None and opening is not None and not opening.done():
                 opening.set_exception(error)
-        # At once: somebody waits for what comes out, and another turn of the loop is time.
-        self._pass()
+        if self._core.is_due:
+            # At once: somebody waits for what comes out, and another turn of the loop is time.
+            self._pass()
 
     def _start(self, task: Task) -> None:
         done = self._pool.submit(_perform, task)

@@ -13,7 +13,8 @@ nothing that was not durable has been vouched for, so crashing is always safe.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from vecdb_replication import raft, wal
@@ -89,6 +90,8 @@ class Replica:
         self._broken = False
         self._handed_out = applied
         self._proposed: dict[int, tuple[int, Proposal]] = {}
+        self._alone: deque[Batch] = deque()
+        """What goes to the log without the core, see `log_alone`."""
         self._reads: dict[bytes, _Asked] = {}
         self._read_count = 0
         self._sent_snapshots: dict[int, int] = {}
@@ -153,7 +156,7 @@ class Replica:
     @property
     def idle(self) -> bool:
         """Whether nothing that was taken is on its way into the log, as far as that depends on this node."""
-        if self.in_flight or self.inbox or self._broken:
+        if self.in_flight or self.inbox or self._broken or self.node.has_ready():
             return False
         return not (self.alone and self._proposed)
 
@@ -188,6 +191,9 @@ class Replica:
     def step(self, message: raft.Message) -> None:
         """Take in a message from another replica; one that means nothing here is dropped."""
         if self._broken or message.to != self.id or message.type is raft.MessageType.PROP:
+            return
+        if self.node.leads_alone:
+            # There is nobody else: whoever says this was removed, or never belonged here.
             return
         try:
             self.node.step(message)
@@ -238,6 +244,8 @@ class Replica:
         proposed, self._proposed = self._proposed, {}
         for _, proposal in proposed.values():
             proposal.reject(failure)
+        while self._alone:
+            self._alone.popleft().reject(failure)
         reads, self._reads = self._reads, {}
         for asked in reads.values():
             asked.reader.failed(failure)
@@ -247,14 +255,21 @@ class Replica:
     def collect(self) -> Output:
         """All there is to do now. To be called after anything went in."""
         out = Output()
-        self._offer()
+        if self.inbox and not self._broken:
+            self._offer(out)
         while not self._broken and self.node.has_ready():
             self._take(self.node.ready(), out)
         return out
 
-    def _offer(self) -> None:
+    def _offer(self, out: Output) -> None:
         """Propose what waits, or say why not."""
-        if not self.inbox or self._broken:
+        changes = any(proposal.change is not None for proposal in self.inbox)
+        if self._alone and (changes or self.refused is not None):
+            # Until all that is under way is through, or refused with what is before it, nobody knows
+            # which index is next.
+            return
+        if self.node.leads_alone and self.node.is_settled and not changes:
+            self._log_alone(out)
             return
         if self.node.role is not raft.Role.LEADER:
             if not self.alone:
@@ -273,6 +288,31 @@ class Replica:
             normal = []
             self._propose([proposal])
         self._propose(normal)
+
+    def _log_alone(self, out: Output) -> None:
+        """Entries of a leader that is its whole group: on its disk they are committed.
+
+        The rules are the core's, which would come to the same after a dozen
+        steps; it hears of them by `RawNode.commit_alone` once they are durable.
+        """
+        inbox, self.inbox = self.inbox, []
+        node, hard, limit = self.node, self._hard, self._options.max_apply_bytes
+        last = self._alone[-1].last if self._alone else node.last_index
+        batches: list[Batch] = []
+        items: list[Item] = []
+        size = 0
+        for index, proposal in enumerate(inbox, last + 1):
+            size += len(proposal.data)
+            if items and size > limit:
+                batches.append(Batch(self.epoch, index - 1, items, alone=True))
+                items, size = [], len(proposal.data)
+            items.append(Item(raft.Entry(node.term, index, data=proposal.data), proposal))
+        batches.append(Batch(self.epoch, last + len(inbox), items, alone=True))
+        self._alone.extend(batches)
+        entries = [to_log(item.entry) for batch in batches for item in batch.items]
+        update = wal.GroupUpdate(self.group, entries, wal.HardState(hard.term, hard.vote, hard.commit))
+        out.appends.append(Append(self.group, self.epoch, update, batches=batches))
+        self.in_flight += 1
 
     def _propose(self, proposals: list[Proposal]) -> None:
         if not proposals:
@@ -390,6 +430,8 @@ class Replica:
         out = Output()
         self.in_flight -= 1
         current = append.epoch == self.epoch and not self._broken
+        if append.batches:
+            self._written_alone(append.batches, error, out)
         if error is None:
             if append.snapshot is not None:
                 out.batches.append(self._replaced(append.snapshot))
@@ -397,12 +439,29 @@ class Replica:
                 self._stored(append.update)
             if current:
                 self.refused = None
+                if append.batches:
+                    self._hard = self.node.commit_alone(append.batches[-1].last)
                 self._deliver(append.responses, out.messages)
-        elif current:
+        elif current and not append.batches:
             self._refuse(error)
         if self._broken and not self.in_flight:
             self._restart()
         return out
+
+    def _written_alone(self, batches: Sequence[Batch], error: Exception | None, out: Output) -> None:
+        """What went to the log without the core. It knows nothing of what was refused, and goes on."""
+        for batch in batches:
+            ours = self._alone.popleft()
+            assert ours is batch, "writes come back in the order they went"
+            if error is None:
+                out.batches.append(batch)
+                self._handed_out = batch.last
+            else:
+                # What was behind it fails as well, for it would leave a gap: the first reason is the one.
+                self.refused = self.refused or error
+                batch.reject(refusal(self.refused))
+        if not self._alone:
+            self.refused = None
 
     def _stored(self, update: wal.GroupUpdate) -> None:
         storage = self.storage
@@ -473,6 +532,8 @@ class Replica:
         seen = [item.entry.index for item in batch.items if item.is_for_machine]
         self._machine_at = max([self._machine_at, batch.install, *seen[-1:]])
         if current:
+            if batch.alone:
+                self.node.apply_alone(batch.last)
             self._deliver(batch.responses, out.messages)
         return out
 

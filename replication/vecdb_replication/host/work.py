@@ -47,17 +47,6 @@ class Outbox(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
-    """What one Ready of one replica wants durable, and what may be said once it is."""
-
-    group: int
-    epoch: int
-    update: wal.GroupUpdate | None
-    responses: tuple[raft.Message, ...]
-    snapshot: raft.Snapshot | None = None
-
-
 @dataclass(slots=True, eq=False)
 class Item:
     """A committed entry on its way to the state machine, and who waits for it."""
@@ -76,7 +65,8 @@ class Batch:
     """Committed entries of one Ready. `changes` has all its changes of membership.
 
     `items` lacks what was handed out before: a core that was made anew hands
-    it out again. A batch with `install` has no entries: it is a snapshot's.
+    it out again. A batch with `install` has no entries: it is a snapshot's. One
+    that is `alone` did not come by way of the core, see `Replica.log_alone`.
     """
 
     epoch: int
@@ -85,6 +75,39 @@ class Batch:
     changes: Sequence[raft.Entry] = ()
     responses: tuple[raft.Message, ...] = ()
     install: int = 0
+    alone: bool = False
+
+    def reject(self, error: Exception) -> None:
+        """Tell whoever waits for these entries that they do so in vain."""
+        for item in self.items:
+            proposal, item.proposal = item.proposal, None
+            if proposal is not None:
+                proposal.reject(error)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the entries' data."""
+        return sum(len(item.entry.data) for item in self.items)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing in it for the state machine."""
+        return not self.install and not any(item.is_for_machine for item in self.items)
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """What one Ready of one replica wants durable, and what may be said once it is.
+
+    `batches` are its entries where being durable is all that they need to be committed.
+    """
+
+    group: int
+    epoch: int
+    update: wal.GroupUpdate | None
+    responses: tuple[raft.Message, ...] = ()
+    snapshot: raft.Snapshot | None = None
+    batches: Sequence[Batch] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,22 +115,30 @@ class Write:
     """One submission to the log: all that one pass found. One record, one sync.
 
     `stages` are snapshots, (machine, index, content), to be staged before it.
+    The tasks that are `foreseen` may begin as soon as it is durable, before
+    `written` is through; their results come after it. Where it was refused
+    they are void.
     """
 
     appends: Sequence[Append]
     updates: Sequence[wal.GroupUpdate]
     stages: Sequence[tuple[StateMachine, int, bytes]] = ()
+    foreseen: Sequence[Task] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Something for a worker: entries to apply, or a snapshot to install. One a group at a time."""
+    """Something for a worker: entries to apply, or a snapshot to install. One a group at a time.
+
+    `append` is the one that has to be durable first, where that is not known yet.
+    """
 
     group: int
     machine: StateMachine
     batches: Sequence[Batch]
     entries: Sequence[tuple[int, bytes]]
     install: int = 0
+    append: Append | None = None
 
 
 @dataclass(slots=True)

@@ -270,6 +270,42 @@ class RawNode:
         for message in steps:
             step(self._raft, message)
 
+    # Alone
+
+    @property
+    def leads_alone(self) -> bool:
+        """Whether this node leads a group that nobody else belongs to, not even as a learner."""
+        raft = self._raft
+        return raft.role is Role.LEADER and len(raft.tracker.progress) == 1
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all of the log is committed, and every change of membership in it applied."""
+        log = self._raft.log
+        return log.committed == log.last_index() and self._raft.pending_conf_index <= log.applied
+
+    def commit_alone(self, index: int) -> HardState:
+        """Take note of entries that a leader who is alone has put into its storage itself.
+
+        They are of its term, follow all that it had, are durable up to `index`, and thus committed.
+        They will not be handed out to be applied. Gives the hard state as of now, to be stored with
+        whatever is stored next. Raises RaftFatal unless the node leads alone and its own last entry
+        is stored.
+        """
+        raft, log = self._raft, self._raft.log
+        if not self.leads_alone or log.unstable.entries:
+            raise RaftFatal(f"entries up to {index} were committed past a node that does not lead alone")
+        log.unstable.offset = log.unstable.in_progress = index + 1
+        raft.tracker.progress[raft.id].maybe_update(index)
+        log.commit_to(index)
+        log.applying = index
+        self._hard_state = raft.hard_state()
+        return self._hard_state
+
+    def apply_alone(self, index: int) -> None:
+        """Entries up to `index`, which were noted by `commit_alone`, are applied."""
+        self._raft.log.applied_to(index, 0)
+
     # How it stands
 
     def status(self) -> Status:

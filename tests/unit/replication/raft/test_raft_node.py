@@ -8,6 +8,9 @@ from hypothesis import strategies as st
 from vecdb_replication.raft import (
     APPEND_THREAD,
     APPLY_THREAD,
+    Change,
+    ChangeType,
+    ConfChange,
     ConfState,
     Entry,
     HardState,
@@ -265,3 +268,48 @@ def test_no_message_takes_back_what_was_promised(steps: list[tuple], cautious: b
         assert after.applied >= before.applied
         if after.term == before.term and before.vote:
             assert after.vote == before.vote
+
+
+def test_entries_past_the_core_are_taken_from_a_leader_who_is_alone() -> None:
+    """They are committed and never handed out; what the core appends afterwards follows them."""
+    storage = storage_with(voters=(1,))
+    peer = Peer(1, storage)
+    assert not peer.node.leads_alone
+    peer.node.campaign()
+    peer.pump()
+    node = peer.node
+    assert node.leads_alone
+    assert node.is_settled
+    storage.append([Entry(1, 2, data=b"a"), Entry(1, 3, data=b"b")])
+    assert node.commit_alone(3) == HardState(1, 1, 3)
+    assert not node.has_ready()
+    assert (node.committed, node.applied, node.last_index) == (3, 1, 3)
+    node.apply_alone(3)
+    assert node.applied == 3
+    node.propose(b"c")
+    ready = node.ready()
+    assert [(entry.index, entry.data) for entry in ready.entries] == [(4, b"c")]
+    with pytest.raises(RaftFatal, match="past a node"):
+        node.commit_alone(4)
+
+
+def test_nobody_else_may_commit_past_the_core() -> None:
+    """A follower, and a leader of several, need what others acknowledge."""
+    follower = RawNode(make_config(1))
+    leader = elected()[1].node
+    for node in (follower, leader):
+        with pytest.raises(RaftFatal, match="past a node"):
+            node.commit_alone(1)
+
+
+def test_a_change_that_is_not_applied_is_not_settled() -> None:
+    """From its proposal to its effect it is not known who counts."""
+    peer = Peer(1, storage_with(voters=(1,)))
+    peer.node.campaign()
+    peer.pump()
+    peer.node.propose_conf_change(ConfChange((Change(ChangeType.ADD_LEARNER, 2),)))
+    assert not peer.node.is_settled
+    assert peer.node.leads_alone
+    peer.pump()
+    assert peer.node.is_settled
+    assert not peer.node.leads_alone
