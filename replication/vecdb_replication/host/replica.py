@@ -310,7 +310,9 @@ class Replica:
         batches.append(Batch(self.epoch, last + len(inbox), items, alone=True))
         self._alone.extend(batches)
         entries = [to_log(item.entry) for batch in batches for item in batch.items]
-        update = wal.GroupUpdate(self.group, entries, wal.HardState(hard.term, hard.vote, hard.commit))
+        hard_state = wal.HardState(hard.term, hard.vote, hard.commit)
+        # A leader's last entry is of its term, for it began with one.
+        update = wal.GroupUpdate(self.group, entries, hard_state, after=(last, node.term))
         out.appends.append(Append(self.group, self.epoch, update, batches=batches))
         self.in_flight += 1
 
@@ -376,9 +378,12 @@ class Replica:
     def _update(self, message: raft.Message) -> wal.GroupUpdate:
         """One record: hard state and entries are lost together or not at all."""
         snapshot, entries, hard = message.snapshot, message.entries, self._hard
-        # A commit index must never be durable without its entries: should the log refuse those that
-        # are on their way, this record may still go through.
-        there = entries[-1].index if entries else snapshot.index if snapshot else self.storage.last
+        # Should the log refuse what is on its way, it must refuse this too: a commit index, a vote and
+        # entries are worth something only with all that they were given for.
+        last = entries[0].index - 1 if entries else self.node.last_index
+        after = None if snapshot else (last, self.node.term_of(last))
+        # With a snapshot, entries behind it are on their way to follow it.
+        there = entries[-1].index if entries else last
         hard = raft.HardState(hard.term, hard.vote, min(hard.commit, there))
         self._logged = hard
         return wal.GroupUpdate(
@@ -388,6 +393,7 @@ class Replica:
             wal.SnapshotMark(snapshot.index, snapshot.term, pack_conf(snapshot.conf_state))
             if snapshot
             else None,
+            after=after,
         )
 
     def _batch(self, message: raft.Message) -> Batch:

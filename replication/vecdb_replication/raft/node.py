@@ -337,6 +337,10 @@ class RawNode:
         """Index of the last entry of the log, stored or not."""
         return self._raft.log.last_index()
 
+    def term_of(self, index: int) -> int:
+        """Term of an entry, stored or not; zero where it cannot be known."""
+        return self._raft.log.term_or_zero(index)
+
     @property
     def committed(self) -> int:
         """The commit index."""

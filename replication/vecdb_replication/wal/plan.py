@@ -64,6 +64,13 @@ class _Draft:
             self.last = mark.index
         return reset
 
+    def expect(self, after: tuple[int, int], *, as_last: bool) -> None:
+        """Refuse what builds on another log than this one."""
+        index, term = after
+        here = self.term(index) if index else 0
+        if here != term or (as_last and index != self.last):
+            raise LogMisuse(f"entry {index} of term {term} was to come before, and is not there")
+
     def extend(self, run: Run) -> None:
         """Take entries, overwriting from the first of them on."""
         if not self._first <= run.first <= self.last + 1:
@@ -105,6 +112,8 @@ def _plan(update: GroupUpdate, draft: _Draft) -> Update:
         _check_numbers(update.hard_state.term, update.hard_state.vote, update.hard_state.commit)
     reset = draft.install(update.snapshot) if update.snapshot else False
     run = _run(update.entries) if update.entries else None
+    if update.after is not None:
+        draft.expect(update.after, as_last=run is None)
     if run:
         draft.extend(run)
     return Update(update.group, update.hard_state, update.snapshot, reset, None, run)

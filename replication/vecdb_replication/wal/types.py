@@ -55,6 +55,10 @@ class GroupUpdate:
 
     A tombstone comes alone: it empties the group (log, hard state and snapshot), and later updates
     belong to a new replica.
+
+    `after`, the index and term of an entry, says what the update builds on: the entry before its
+    first one, or without any the last of the log. Where the log has something else there, the update
+    is refused. So of updates that are under way at once, none outlives one before it that was refused.
     """
 
     group: int
@@ -62,6 +66,7 @@ class GroupUpdate:
     hard_state: HardState | None = None
     snapshot: SnapshotMark | None = None
     tombstone: Tombstone | None = None
+    after: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,28 +47,6 @@ def from_leader(type_: MessageType = MessageType.APP, **fields: object) -> Envel
     return Envelope(((G, message),))
 
 
-def test_a_commit_index_is_never_durable_without_its_entries(log: Wal) -> None:
-    """Entries on their way, then a new term: the log may refuse one, take the other, and still open."""
-    core = core_over(log)
-    log.append([wal.GroupUpdate(G, tombstone=Tombstone(1))])
-    core.open(G, Words(), 2, (1, 2, 3))
-    core.step()
-    core.receive("n1", from_leader(entries=(Entry(1, 1), Entry(1, 2, data=b"x")), commit=2))
-    refused = core.step()
-    core.receive("n1", from_leader(MessageType.VOTE, term=3, log_term=2, index=9))
-    core.receive("n1", from_leader(MessageType.HEARTBEAT, term=3, commit=0))
-    taken = core.step()
-    assert refused.write is not None
-    assert taken.write is not None
-    assert taken.write.updates[0].hard_state is not None
-    core.written(refused.write, LogFull("no room"))
-    store(log, taken)
-    core.written(taken.write, None)
-    assert log.state(G).hard_state.commit <= log.state(G).last_index
-    again = core_over(log)
-    assert again.open(G, Words(), 2, (1, 2, 3)).replica.node.term == 3
-
-
 def test_a_read_is_never_asked_with_a_context_of_another_life(log: Wal) -> None:
     """Contexts differ between reads and between starts, though term and count are the same."""
     contexts = set()

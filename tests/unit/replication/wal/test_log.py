@@ -284,3 +284,27 @@ def test_an_unreadable_sector_is_damage(fs: FaultFileSystem) -> None:
         with pytest.raises(LogDamaged, match="cannot be read"):
             wal.entries(1, 1, 4)
         assert wal.entries(1, 1, 4) == run(1, 3)
+
+
+@pytest.mark.parametrize("after", [(2, 2), (4, 1), (4, 0), (0, 1)])
+def test_entries_are_refused_where_what_they_follow_is_not_there(wal: Wal, after: tuple[int, int]) -> None:
+    """Entry 3 is to follow an entry that the log has of another term, or not at all: nothing is written."""
+    wal.append([GroupUpdate(1, run(1, 3))])
+    with pytest.raises(LogMisuse, match="was to come before"):
+        wal.append([GroupUpdate(1, run(3, 3, term=3), HardState(3, 1, 2), after=after)])
+    assert wal.state(1) == GroupState(last_index=3, log_bytes=wal.state(1).log_bytes)
+    wal.append([GroupUpdate(1, run(3, 4, term=3), after=(2, 1))])
+    assert wal.term(1, 3) == 3
+
+
+def test_a_hard_state_is_refused_where_the_log_does_not_end_as_expected(wal: Wal) -> None:
+    """Without entries, what an update builds on is the last one, also behind a snapshot and in an empty log."""
+    wal.append([GroupUpdate(1, hard_state=HardState(1, 1, 0), after=(0, 0))])
+    wal.append([GroupUpdate(1, run(1, 3))])
+    for after in ((2, 1), (3, 2), (0, 0)):
+        with pytest.raises(LogMisuse, match="was to come before"):
+            wal.append([GroupUpdate(1, hard_state=HardState(2), after=after)])
+    wal.append([GroupUpdate(1, hard_state=HardState(2), after=(3, 1))])
+    wal.compact(1, 3, conf=b"")
+    wal.append([GroupUpdate(1, hard_state=HardState(3), after=(3, 1))])
+    assert wal.state(1).hard_state.term == 3
