@@ -47,7 +47,7 @@ MUTANTS = (
     Mutant(
         "acknowledgements overtake what is being written",
         "host/replica.py",
-        "if not needed and (not message.responses or not self.in_flight):",
+        "if not needed and (not responses or not self.in_flight):",
         "if not needed:",
     ),
     Mutant(

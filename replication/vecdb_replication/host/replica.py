@@ -132,8 +132,6 @@ class Replica:
                 step_down_on_removal=True,
             )
         )
-        if not self.stalled:
-            self.lead()
 
     # How it stands
 
@@ -150,8 +148,10 @@ class Replica:
 
     @property
     def ticks(self) -> bool:
-        """Whether time means anything to it: a group of one has nobody to send heartbeats to."""
-        return not self.alone or bool(self.conf.learners)
+        """Whether time means anything to it: who leads alone has nobody to send heartbeats to."""
+        if self.alone and not self.conf.learners:
+            return self.node.role is not raft.Role.LEADER and not self.stalled
+        return True
 
     @property
     def idle(self) -> bool:
@@ -162,16 +162,9 @@ class Replica:
 
     # What goes in
 
-    def lead(self) -> None:
-        """Stand for election at once where nobody else can."""
-        if self.alone:
-            self.node.campaign()
-
     def retry(self) -> None:
         """Try again what the log refused: to begin a term, alone."""
-        if self.stalled:
-            self.stalled = False
-            self.lead()
+        self.stalled = False
 
     def tick(self) -> None:
         """Some time has passed."""
@@ -233,6 +226,8 @@ class Replica:
         if index >= self._machine_at:
             # What lies between is none of the machine's business: it is the same state.
             index = max(index, self.applied)
+        if index > self.applied:
+            raise LookupError("what is beyond the snapshot's membership is not known here yet")
         if index < self.storage.memberships.since:
             self.wants_snapshot = True
             raise LookupError("the newest snapshot is older than the membership")
@@ -255,11 +250,19 @@ class Replica:
     def collect(self) -> Output:
         """All there is to do now. To be called after anything went in."""
         out = Output()
+        if self.alone and self.node.role is raft.Role.FOLLOWER:
+            self._stand()
         if self.inbox and not self._broken:
             self._offer(out)
         while not self._broken and self.node.has_ready():
             self._take(self.node.ready(), out)
         return out
+
+    def _stand(self) -> None:
+        """Stand for election at once: nobody else can. A change that is not applied might say otherwise."""
+        node = self.node
+        if not self.stalled and not self._broken and node.applied == node.committed:
+            node.campaign()
 
     def _offer(self, out: Output) -> None:
         """Propose what waits, or say why not."""
@@ -348,31 +351,36 @@ class Replica:
             if asked is not None:
                 asked.reader.index = state.index
                 out.reads.append(asked.reader)
+        # Asked for before the own log is durable, and again in the same term after a crash, votes for the
+        # longer log would count for the shorter one.
+        requests = tuple(m for m in ready.messages if m.type is raft.MessageType.VOTE)
         for message in ready.messages:
             if message.to == raft.APPEND_THREAD:
-                self._append(message, ready, out)
+                self._append(message, ready, requests, out)
             elif message.to == raft.APPLY_THREAD:
                 out.batches.append(self._batch(message))
-            else:
+            elif message.type is not raft.MessageType.VOTE:
                 if message.type is raft.MessageType.SNAP:
                     self._sent_snapshots[message.to] = self._options.snapshot_ticks
                 out.messages.append(message)
 
-    def _append(self, message: raft.Message, ready: raft.Ready, out: Output) -> None:
+    def _append(
+        self, message: raft.Message, ready: raft.Ready, requests: tuple[raft.Message, ...], out: Output
+    ) -> None:
         if ready.hard_state is not None:
             self._hard = ready.hard_state
-        hard, logged = self._hard, self._logged
+        hard, logged, responses = self._hard, self._logged, message.responses + requests
         needed = bool(message.entries) or message.snapshot is not None
         needed = needed or (hard.term, hard.vote) != (logged.term, logged.vote)
-        if not needed and (not message.responses or not self.in_flight):
+        if not needed and (not responses or not self.in_flight):
             # A commit index need not be durable: it goes with the next record. And without anything
             # under way, all that the responses vouch for is durable already.
-            self._deliver(message.responses, out.messages)
+            self._deliver(responses, out.messages)
             return
         update = self._update(message) if needed else None
         if message.entries:
             self.storage.fresh.put(message.entries)
-        out.appends.append(Append(self.group, self.epoch, update, message.responses, message.snapshot))
+        out.appends.append(Append(self.group, self.epoch, update, responses, message.snapshot))
         self.in_flight += 1
 
     def _update(self, message: raft.Message) -> wal.GroupUpdate:
@@ -534,6 +542,9 @@ class Replica:
                 self.storage.memberships.add(entry.index, conf)
             if current:
                 self.node.apply_conf_change(change)
+        if batch.changes and self.alone:
+            # Who was to confirm that this is still the leader is gone, and no tick asks again.
+            self._ask_again()
         self.applied = max(self.applied, batch.last)
         seen = [item.entry.index for item in batch.items if item.is_for_machine]
         self._machine_at = max([self._machine_at, batch.install, *seen[-1:]])

@@ -17,6 +17,15 @@ def check(group: int, disk: DurableLog, message: raft.Message) -> None:
             disk.term > term or (disk.term == term and disk.vote == message.to),
             f"{who} grants {message.to} a vote in term {term}; its disk has {disk.vote} in {disk.term}",
         )
+    if kind is raft.MessageType.VOTE:
+        # Asked for twice in a term, with another log the second time, votes for the first could be counted.
+        demand(
+            disk.term > term
+            or (
+                disk.term == term and disk.vote == message.from_ and disk.has(message.index, message.log_term)
+            ),
+            f"{who} asks for votes in term {term} with entry {message.index}; its disk is behind that",
+        )
     if kind is raft.MessageType.APP_RESP and not message.reject:
         demand(disk.term >= term, f"{who} acknowledges in term {term}; its disk is in {disk.term}")
         # An acknowledgement of an older term may be of entries that the new leader replaced before they

@@ -17,7 +17,7 @@ from vecdb_replication.host import (
 from vecdb_replication.host.storage import Memberships, pack_conf, unpack_conf
 from vecdb_replication.host.wheel import Wheel
 from vecdb_replication.raft import ConfState, Entry, Message, MessageType
-from vecdb_replication.wal import LogFull, Tombstone, Wal
+from vecdb_replication.wal import Tombstone, Wal
 
 from tests.support.faultfs import FaultFileSystem
 from tests.unit.replication.host.machines import FOLDER, Notes, Words
@@ -128,11 +128,13 @@ def test_a_log_that_contradicts_itself_is_damage(log: Wal) -> None:
 
 
 def test_an_entry_of_an_unknown_kind_is_not_guessed_at(log: Wal) -> None:
-    """A committed entry that a newer version wrote keeps the replica from opening."""
+    """A committed entry that a newer version wrote ends the replica."""
     log.append([wal.GroupUpdate(G, entries=[wal.Entry(1, 1, 9, b"?")], hard_state=wal.HardState(1, 1, 1))])
     core = core_over(log)
-    with pytest.raises(GroupDamaged, match="9 is not a valid"):
-        core.open(G, Words(), 1, (1,))
+    held = core.open(G, Words(), 1, (1,))
+    core.step()
+    assert isinstance(held.failure, GroupDamaged)
+    assert "9 is not a valid" in str(held.failure)
 
 
 class Lead:
@@ -223,6 +225,58 @@ def test_a_snapshot_knows_whoever_it_is_for(log: Wal) -> None:
         assert message.snapshot is not None
         assert message.snapshot.conf_state.learners == (4,)
         assert message.snapshot.index == last
+
+
+def test_a_snapshot_is_no_newer_than_the_membership_that_it_carries(log: Wal) -> None:
+    """The state may be ahead of what the core has heard: by a change of membership that it would lack."""
+    lead = Lead(log)
+    lead.write(b"one")
+    lead.shorten()
+    change = raft.ConfChange((raft.Change(raft.ChangeType.ADD_LEARNER, 4),))
+    for data, what in ((b"", change), (b"two", None)):
+        lead.core.propose(G, Proposal(data, lambda *_: None, lambda _: None, what))
+    lead.settle()
+    last = lead.held.replica.node.status().last_index
+    message = Message(MessageType.APP_RESP, to=1, from_=2, term=1, index=last)
+    lead.core.receive("n2", Envelope(((G, message),)))
+    (task,) = lead.core.step().tasks
+    results = lead.notes.apply(task.entries)
+    lead.notes.checkpoint()
+    for sent in lead.snapshots():
+        assert sent.snapshot is not None
+        assert sent.snapshot.index < last
+    lead.core.applied(task, results)
+    lead.settle()
+    (sent, *_) = [*lead.snapshots(), *lead.snapshots()]
+    assert sent.snapshot is not None
+    assert (sent.snapshot.index, sent.snapshot.conf_state.learners) == (last, (4,))
+
+
+def test_votes_are_asked_for_once_the_log_they_speak_of_is_durable(log: Wal) -> None:
+    """Term, own vote and all entries are on the disk before anybody is asked: no later life asks again."""
+    log.append([wal.GroupUpdate(G, tombstone=Tombstone(1))])
+    core = core_over(log)
+    held = core.open(G, Words(), 2, (1, 2, 3))
+    core.receive("n1", from_leader(entries=(Entry(1, 1), Entry(1, 2, data=b"x"))))
+    entries = core.step()
+    held.replica.node.campaign()
+    grant = Message(MessageType.PRE_VOTE_RESP, to=2, from_=3, term=2)
+    core.step()
+    store(log, entries)
+    assert entries.write is not None
+    core.written(entries.write, None)
+    core.receive("n3", Envelope(((G, grant),)))
+    asked: list[Message] = []
+    for _ in range(5):
+        done = core.step()
+        sent = [m for e in done.envelopes.values() for _, m in e.messages]
+        asked += [m for m in sent if m.type is MessageType.VOTE]
+        if done.write is not None:
+            assert asked == []
+            store(log, done)
+            core.written(done.write, None)
+    assert log.state(G).hard_state == wal.HardState(2, 2, 0)
+    assert [(m.to, m.term, m.index) for m in asked] == [(1, 2, 2), (3, 2, 2)]
 
 
 def test_a_leader_is_told_where_a_peer_is_out_of_reach(log: Wal) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from vecdb_replication.host import (
@@ -172,6 +172,39 @@ async def test_a_new_member_comes_by_snapshot_and_takes_part() -> None:
         await c.stop(4)
         await c.start(4, (1, 2, 3))
         assert 4 in c.hosts[4]._groups[G].replica.conf.voters
+
+
+@pytest.mark.parametrize("founders", [(1,), (1, 2)])
+async def test_whoever_is_left_alone_leads(founders: tuple[int, ...]) -> None:
+    """The only replica moves to another node, or the leader of two is removed: the one that stays goes on."""
+    async with cluster(0) as c:
+        for node in (1, 2):
+            await c.start(node, founders)
+        await c.write(b"x")
+        lead = await c.leader()
+        heir = 3 - lead
+        changes = [Change(ChangeType.REMOVE, lead)]
+        if len(founders) == 1:
+            await c.hosts[1].change(G, ConfChange((Change(ChangeType.ADD_LEARNER, 2),)))
+            changes.append(Change(ChangeType.ADD_VOTER, 2))
+        await until(lambda: c.notes[heir].words == [b"x"])
+        with suppress(OutcomeUnknown, NotLeader):
+            await asyncio.wait_for(c.hosts[lead].change(G, ConfChange(tuple(changes))), 5)
+        await until(lambda: c.hosts[heir].status(G).leader == heir)
+        await asyncio.wait_for(c.hosts[heir].propose(G, b"y"), 5)
+        await asyncio.wait_for(c.hosts[heir].barrier(G), 5)
+        assert c.notes[heir].words == [b"x", b"y"]
+
+
+async def test_a_group_of_one_opens_over_a_change_that_is_not_applied() -> None:
+    """Its last entry removed its learner: it cannot stand for election before that is applied, but then does."""
+    async with cluster(0) as c:
+        await c.start(1, (1,))
+        for kind in (ChangeType.ADD_LEARNER, ChangeType.REMOVE):
+            await c.hosts[1].change(G, ConfChange((Change(kind, 2),)))
+        await c.stop(1)
+        await asyncio.wait_for(c.start(1, (1,)), 5)
+        assert (await asyncio.wait_for(c.hosts[1].propose(G, b"x"), 5)).index > 3
 
 
 async def test_a_second_change_at_once_is_refused() -> None:

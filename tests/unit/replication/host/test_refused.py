@@ -1,4 +1,4 @@
-"""Several writes of a replica under way, and the log refuses one: what is behind it must not stand without it."""
+"""Several writes of a replica under way, and the log refuses one: what is behind it cannot stand alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ G = 7
 
 
 class Follower:
-    """Replica 2 of three, whose leaders are played by the test. It holds entries 1 to 6 of leader 1, term 1."""
+    """Replica 2 of three, whose leaders the test plays. It holds entries 1 to 6 of leader 1, term 1."""
 
     def __init__(self, log: Wal) -> None:
         self.log, self.words = log, Words()

@@ -298,7 +298,7 @@ def test_entries_are_refused_where_what_they_follow_is_not_there(wal: Wal, after
 
 
 def test_a_hard_state_is_refused_where_the_log_does_not_end_as_expected(wal: Wal) -> None:
-    """Without entries, what an update builds on is the last one, also behind a snapshot and in an empty log."""
+    """Without entries an update builds on the last one, also behind a snapshot and in an empty log."""
     wal.append([GroupUpdate(1, hard_state=HardState(1, 1, 0), after=(0, 0))])
     wal.append([GroupUpdate(1, run(1, 3))])
     for after in ((2, 1), (3, 2), (0, 0)):
