@@ -197,7 +197,7 @@ async def test_whoever_is_left_alone_leads(founders: tuple[int, ...]) -> None:
 
 
 async def test_a_group_of_one_opens_over_a_change_that_is_not_applied() -> None:
-    """Its last entry removed its learner: it cannot stand for election before that is applied, but then does."""
+    """Its last entry removed its learner: it stands for election once that is applied."""
     async with cluster(0) as c:
         await c.start(1, (1,))
         for kind in (ChangeType.ADD_LEARNER, ChangeType.REMOVE):
