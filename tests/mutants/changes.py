@@ -76,14 +76,14 @@ MUTANTS = (
     ),
     Mutant(
         "another leader's entry is taken for one's own",
-        "host/replica.py",
+        "host/proposed.py",
         "        if term != entry.term:",
         "        if term > entry.term:",
     ),
     Mutant(
         "read contexts are used again",
-        "host/replica.py",
-        "        self._read_count += 1\n",
+        "host/reads.py",
+        "        self._count += 1\n",
         "        self._boot = bytes(8)\n",
     ),
     Mutant(

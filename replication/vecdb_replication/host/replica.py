@@ -18,16 +18,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from vecdb_replication import raft, wal
-from vecdb_replication.host.errors import (
-    ChangeRefused,
-    GroupBlocked,
-    GroupError,
-    NotLeader,
-    OutcomeUnknown,
-    ProposalLost,
-)
+from vecdb_replication.host.errors import GroupBlocked, GroupError, NotLeader, OutcomeUnknown
+from vecdb_replication.host.proposed import Proposed
+from vecdb_replication.host.reads import Reads
 from vecdb_replication.host.storage import WalStorage, changed, pack_conf, to_log
 from vecdb_replication.host.work import Append, Batch, Item, Options, Proposal, Reader
+
+# How many election timeouts a proposal waits here once this replica does not lead any more.
+_PATIENCE = 3
 
 
 @dataclass(slots=True)
@@ -39,12 +37,6 @@ class Output:
     batches: list[Batch] = field(default_factory=list)
     reads: list[Reader] = field(default_factory=list)
     """Their indexes are known now."""
-
-
-@dataclass(slots=True)
-class _Asked:
-    reader: Reader
-    ticks: int
 
 
 class Replica:
@@ -84,16 +76,16 @@ class Replica:
         self._log = log
         self._founders = tuple(founders)
         self._capture = capture
-        self._boot = boot
         self._draw = draw
         self._options = options
         self._broken = False
         self._handed_out = applied
-        self._proposed: dict[int, tuple[int, Proposal]] = {}
+        self._proposed = Proposed()
         self._alone: deque[Batch] = deque()
         """What goes to the log without the core, see `log_alone`."""
-        self._reads: dict[bytes, _Asked] = {}
-        self._read_count = 0
+        self._reads = Reads(boot, options.read_ticks)
+        self._deposed = 0
+        """For how many ticks somebody has waited for a proposal that this replica can do nothing for."""
         self._sent_snapshots: dict[int, int] = {}
         self.wants_snapshot = False
         """Whether somebody needs a newer snapshot than the state could give."""
@@ -173,13 +165,11 @@ class Replica:
             self._sent_snapshots[peer] -= 1
             if self._sent_snapshots[peer] <= 0:
                 self.report_snapshot(peer, failed=True)
-        late = []
-        for context, asked in self._reads.items():
-            asked.ticks -= 1
-            if asked.ticks <= 0:
-                late.append(context)
-        for context in late:
-            self.read(self._reads.pop(context).reader)
+        self._reads.tick(self.node)
+        waiting = self._proposed and self.node.role is not raft.Role.LEADER
+        self._deposed = self._deposed + 1 if waiting else 0
+        if self._deposed > _PATIENCE * self._options.election_ticks:
+            self._proposed.abandon(OutcomeUnknown("this replica leads no more, and does not hear who does"))
 
     def step(self, message: raft.Message) -> None:
         """Take in a message from another replica; one that means nothing here is dropped."""
@@ -201,17 +191,11 @@ class Replica:
 
     def read(self, reader: Reader) -> None:
         """Ask from which index on a read is linearizable. Forgotten readers have to be `unread`."""
-        self._read_count += 1
-        # Never the same twice, also across restarts: an answer to a context of an earlier life would
-        # let the read of this one see less than it must.
-        context = self._boot + self.node.term.to_bytes(8, "little") + self._read_count.to_bytes(8, "little")
-        self._reads[context] = _Asked(reader, self._options.read_ticks)
-        self.node.read_index(context)
+        self._reads.ask(self.node, reader)
 
     def unread(self, reader: Reader) -> None:
         """Somebody has stopped waiting."""
-        for context in [context for context, asked in self._reads.items() if asked.reader is reader]:
-            del self._reads[context]
+        self._reads.forget(reader)
 
     def _snapshot(self) -> tuple[int, bytes]:
         """The state to bring somebody up with: its index is beyond the last change of membership.
@@ -236,14 +220,10 @@ class Replica:
     def abandon(self, failure: Exception) -> None:
         """Tell everybody who waits that this replica has come to its end."""
         self._reject_inbox(failure)
-        proposed, self._proposed = self._proposed, {}
-        for _, proposal in proposed.values():
-            proposal.reject(failure)
+        self._proposed.abandon(failure)
         while self._alone:
             self._alone.popleft().reject(failure)
-        reads, self._reads = self._reads, {}
-        for asked in reads.values():
-            asked.reader.failed(failure)
+        self._reads.abandon(failure)
 
     # What comes out
 
@@ -332,10 +312,8 @@ class Replica:
             for proposal in proposals:
                 proposal.reject(NotLeader(str(dropped), heir))
             return
-        term = self.node.term
         first = self.node.last_index - len(proposals) + 1
-        for index, proposal in enumerate(proposals, first):
-            self._proposed[index] = (term, proposal)
+        self._proposed.put(self.node.term, first, proposals)
 
     def _reject_inbox(self, error: Exception) -> None:
         inbox, self.inbox = self.inbox, []
@@ -345,12 +323,10 @@ class Replica:
     def _take(self, ready: raft.Ready, out: Output) -> None:
         if ready.soft_state is not None and ready.soft_state.role is raft.Role.LEADER:
             # What was asked before went nowhere, and alone no tick asks again.
-            self._ask_again()
+            self._reads.again(self.node)
         for state in ready.read_states:
-            asked = self._reads.pop(state.context, None)
-            if asked is not None:
-                asked.reader.index = state.index
-                out.reads.append(asked.reader)
+            if (reader := self._reads.answered(state)) is not None:
+                out.reads.append(reader)
         # Asked for before the own log is durable, and again in the same term after a crash, votes for the
         # longer log would count for the shorter one.
         requests = tuple(m for m in ready.messages if m.type is raft.MessageType.VOTE)
@@ -380,6 +356,8 @@ class Replica:
         update = self._update(message) if needed else None
         if message.entries:
             self.storage.fresh.put(message.entries)
+            if self._proposed and self.node.role is not raft.Role.LEADER:
+                self._proposed.replaced(message.entries[-1].index)
         out.appends.append(Append(self.group, self.epoch, update, responses, message.snapshot))
         self.in_flight += 1
 
@@ -407,24 +385,11 @@ class Replica:
     def _batch(self, message: raft.Message) -> Batch:
         last = message.entries[-1].index
         new = [entry for entry in message.entries if entry.index > self._handed_out]
-        items = [Item(entry, self._claim(entry)) for entry in new]
+        items = [Item(entry, self._proposed.claim(entry)) for entry in new]
         self._handed_out = max(self._handed_out, last)
         self.storage.fresh.drop(last)
         changes = [entry for entry in message.entries if entry.type is not raft.EntryType.NORMAL]
         return Batch(self.epoch, last, items, changes, message.responses)
-
-    def _claim(self, entry: raft.Entry) -> Proposal | None:
-        """Who proposed a committed entry, if it was somebody here."""
-        term, proposal = self._proposed.pop(entry.index, (0, None))
-        if proposal is None:
-            return None
-        if term != entry.term:
-            proposal.reject(ProposalLost(f"entry {entry.index} is another leader's, of term {entry.term}"))
-            return None
-        if proposal.change is not None and entry.type is raft.EntryType.NORMAL:
-            proposal.reject(ChangeRefused("the membership cannot be changed like this now"))
-            return None
-        return proposal
 
     def _deliver(self, responses: Iterable[raft.Message], out: list[raft.Message]) -> None:
         for message in responses:
@@ -495,9 +460,7 @@ class Replica:
         storage.memberships.forget(snapshot.index)
         storage.fresh.clear()
         self._handed_out = max(self._handed_out, snapshot.index)
-        for index in [index for index in self._proposed if index <= snapshot.index]:
-            _, proposal = self._proposed.pop(index)
-            proposal.reject(OutcomeUnknown("the group went on without this replica"))
+        self._proposed.overtaken(snapshot.index)
         return Batch(self.epoch, snapshot.index, (), install=snapshot.index)
 
     def _refuse(self, error: Exception) -> None:
@@ -507,15 +470,9 @@ class Replica:
         self.refused = error
         self._broken = True
         answer: GroupError = refusal(error)
-        if not self.alone:
+        if not self.alone or self.conf.learners:
             answer = OutcomeUnknown(f"other replicas may have the entry; here {answer}")
-        proposed, self._proposed = self._proposed, {}
-        for index, (_, proposal) in proposed.items():
-            if index > self.storage.last:
-                proposal.reject(answer)
-            else:
-                # It is in the log, and only not known to be committed yet.
-                self._proposed[index] = proposed[index]
+        self._proposed.refused(self.storage.last, answer)
         if self.stalled:
             self._reject_inbox(refusal(error))
 
@@ -524,12 +481,7 @@ class Replica:
         self.storage.first, self.storage.last = state.first_index, state.last_index
         self.storage.fresh.clear()
         self._begin()
-        self._ask_again()
-
-    def _ask_again(self) -> None:
-        reads, self._reads = self._reads, {}
-        for asked in reads.values():
-            self.read(asked.reader)
+        self._reads.again(self.node)
 
     def finished(self, batch: Batch) -> Output:
         """A batch is applied: changes of membership take effect, and the core hears of it."""
@@ -544,7 +496,7 @@ class Replica:
                 self.node.apply_conf_change(change)
         if batch.changes and self.alone:
             # Who was to confirm that this is still the leader is gone, and no tick asks again.
-            self._ask_again()
+            self._reads.again(self.node)
         self.applied = max(self.applied, batch.last)
         seen = [item.entry.index for item in batch.items if item.is_for_machine]
         self._machine_at = max([self._machine_at, batch.install, *seen[-1:]])

@@ -14,6 +14,7 @@ from vecdb_replication.host import (
     NotLeader,
     Options,
     OutcomeUnknown,
+    ProposalLost,
 )
 from vecdb_replication.raft import Change, ChangeType, ConfChange
 from vecdb_replication.wal import Wal
@@ -147,6 +148,31 @@ async def test_a_leader_without_a_quorum_steps_down_and_its_entry_gives_way() ->
         with pytest.raises(Exception, match="another leader's"):
             await lost
         await until(lambda: c.notes[alone].words == [b"before", b"after"])
+
+
+async def test_nobody_waits_for_what_a_deposed_leader_proposed() -> None:
+    """All that an isolated leader took is answered, also what lies beyond the log of the new one."""
+    async with cluster() as c:
+        await c.write(b"before")
+        alone = await c.leader()
+        host = c.hosts[alone]
+        rest = {node: other for node, other in c.hosts.items() if node != alone}
+        for node in rest:
+            c.network.cut(f"n{alone}", f"n{node}")
+        early = [asyncio.create_task(host.propose(G, b"lost%d" % n)) for n in range(8)]
+        await until(lambda: any(other.status(G).leader in rest for other in rest.values()))
+        c.network.mend()
+        await c.write(b"after")
+        answers = await asyncio.wait_for(asyncio.gather(*early, return_exceptions=True), 5)
+        assert {type(answer) for answer in answers} <= {ProposalLost, OutcomeUnknown, NotLeader}
+        await until(lambda: c.notes[alone].words == [b"before", b"after"])
+        assert host._queued_bytes == 0
+
+        lead = await c.leader()
+        for node in c.hosts:
+            c.network.cut(f"n{lead}", f"n{node}")
+        with pytest.raises(OutcomeUnknown, match="leads no more"):
+            await asyncio.wait_for(c.hosts[lead].propose(G, b"unheard"), 5)
 
 
 async def test_a_new_member_comes_by_snapshot_and_takes_part() -> None:
