@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import Protocol
 
 from vecdb_replication import wal
-from vecdb_replication.host import Envelope, HostCore, Options, Pass, StorageFull, Task, UnknownGroup, Write
+from vecdb_replication.host import (
+    Envelope,
+    HostCore,
+    Options,
+    Pass,
+    Staging,
+    StorageFull,
+    Task,
+    UnknownGroup,
+    Write,
+)
 from vecdb_replication.host.recovery import needs_burial
 
 from tests.sim.facts import demand
@@ -206,10 +216,22 @@ class SimNode:
                 return
         for task in done.tasks:
             self._later(self.dice.random() * 0.003, self._perform, task)
+        for staging in done.stagings:
+            self._later(self.dice.random() * 0.01, self._stage, staging)
         for group in done.retries:
             self._later(0.5, self._retry, group)
         for group in done.checkpoints:
             self.core.groups[group].machine.checkpoint()
+
+    def _stage(self, staging: Staging) -> None:
+        assert self.core is not None
+        assert isinstance(staging.machine, Registers)
+        if self.disk.capacity is not None and self.dice.random() < 0.5:
+            self.core.staged(staging, OSError(errno.ENOSPC, "no room for a snapshot"))
+        else:
+            staging.machine.stage(staging.snapshot.index, staging.snapshot.data)
+            self.core.staged(staging, None)
+        self.touch()
 
     def _retry(self, group: int) -> None:
         assert self.core is not None
@@ -257,9 +279,6 @@ class SimNode:
     # The log's writer: what is waiting shares one record and one sync, as in `wal.LogWriter`
 
     def _enqueue(self, updates: Sequence[wal.GroupUpdate], write: Write | None) -> None:
-        for machine, index, data in write.stages if write else ():
-            assert isinstance(machine, Registers)
-            machine.stage(index, data)
         self._queue.append((updates, write))
         self._write()
 

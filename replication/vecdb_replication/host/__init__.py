@@ -36,6 +36,7 @@ from vecdb_replication.host.work import (
     Pass,
     Proposal,
     Reader,
+    Staging,
     Task,
     Write,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "ProposalLost",
     "Reader",
     "SnapshotMachine",
+    "Staging",
     "StateMachine",
     "StorageFull",
     "Task",

@@ -33,6 +33,7 @@ from vecdb_replication.host.work import (
     Pass,
     Proposal,
     Reader,
+    Staging,
     Task,
     Write,
 )
@@ -73,6 +74,8 @@ class HostCore:
         self._dirty: dict[int, None] = {}
         self._outgoing: dict[str, list[tuple[int, raft.Message]]] = {}
         self._retries: list[int] = []
+        self._appends: list[Append] = []
+        """Of snapshots that are staged, and what was held back behind them."""
 
     # Groups
 
@@ -205,7 +208,7 @@ class HostCore:
     def step(self) -> Pass:
         """One pass: everything there is to do for the groups that anything happened to."""
         found = Pass()
-        appends: list[Append] = []
+        appends, self._appends = self._appends, []
         touched: dict[int, None] = {}
         while self._dirty:
             dirty, self._dirty = self._dirty, {}
@@ -225,7 +228,7 @@ class HostCore:
                 self.wheel.put(group)
             else:
                 self.wheel.drop(group)
-        if appends:
+        if appends := [append for append in appends if not self._holds_back(append, found)]:
             found.write = self._write(appends)
         outgoing, self._outgoing = self._outgoing, {}
         found.envelopes = {peer: Envelope(tuple(messages)) for peer, messages in outgoing.items()}
@@ -241,15 +244,34 @@ class HostCore:
             if held.replica.node.has_ready():
                 self._touch(held)
 
+    def _holds_back(self, append: Append, found: Pass) -> bool:
+        """Whether an append has to wait until a snapshot of its group is staged. Other groups need not."""
+        held = self.groups[append.group]
+        if held.held_back is not None:
+            held.held_back.append(append)
+            return True
+        if append.snapshot is None or append is held.staged:
+            return False
+        held.held_back = [append]
+        found.stagings.append(Staging(held.id, held.machine, append.snapshot))
+        return True
+
+    def staged(self, staging: Staging, error: Exception | None) -> None:
+        """A snapshot is staged, or could not be."""
+        held = self.groups[staging.group]
+        waiting, held.held_back = held.held_back or [], None
+        held.staged = waiting[0]
+        if error is None and held.failure is None:
+            self._appends += waiting
+        else:
+            for append in waiting:
+                self._hear(held, append, error)
+        self._touch(held)
+
     def _write(self, appends: Sequence[Append]) -> Write:
         updates = [append.update for append in appends if append.update is not None]
-        stages = [
-            (self.groups[append.group].machine, append.snapshot.index, append.snapshot.data)
-            for append in appends
-            if append.snapshot is not None
-        ]
         foreseen = [task for append in appends if (task := self.groups[append.group].foresee(append))]
-        return Write(appends, updates, stages, foreseen)
+        return Write(appends, updates, foreseen)
 
     def _absorb(self, held: Group, out: Output) -> None:
         for message in out.messages:
@@ -277,15 +299,17 @@ class HostCore:
         if isinstance(error, wal.LogFailed):
             self._halt(error)
         for append in write.appends:
-            held = self.groups[append.group]
-            if error is not None:
-                held.refused(append)
-            if held.failure is not None:
-                held.replica.in_flight -= 1
-                continue
-            self._guarded(held, self._written, held, append, error)
-            if error is not None or held.has_work:
-                self._touch(held)
+            self._hear(self.groups[append.group], append, error)
+
+    def _hear(self, held: Group, append: Append, error: Exception | None) -> None:
+        if error is not None:
+            held.refused(append)
+        if held.failure is not None:
+            held.replica.in_flight -= 1
+            return
+        self._guarded(held, self._written, held, append, error)
+        if error is not None or held.has_work:
+            self._touch(held)
 
     def _written(self, held: Group, append: Append, error: Exception | None) -> None:
         stalled = held.replica.stalled
@@ -332,6 +356,11 @@ class HostCore:
             return None
         mark = wal.SnapshotMark(index, storage.term(index), held.replica.shorten(index))
         return wal.GroupUpdate(group, snapshot=mark)
+
+    def unshorten(self, group: int) -> None:
+        """The mark was refused: all that it was about is still there."""
+        if (held := self.groups.get(group)) is not None:
+            held.replica.storage.first = self._log.state(group).first_index
 
     def last_words(self) -> list[wal.GroupUpdate]:
         """Commit indexes that the log does not have yet: to be written when the node stops."""

@@ -29,6 +29,10 @@ class Group:
     """Why nothing can be applied for now."""
     removed: bool = False
     readers: list[Reader] = field(default_factory=list)
+    held_back: list[Append] | None = None
+    """While a snapshot is being staged, its append and those behind it."""
+    staged: Append | None = None
+    """The append whose snapshot was staged last."""
 
     @property
     def in_flight(self) -> int:
@@ -102,6 +106,11 @@ class Group:
         task, self.task = self.task, None
         assert task is not None, "only a task that was given out comes back"
         out = Output()
+        if len(results) != len(task.entries):
+            failure = GroupStopped(f"{len(results)} results came back for {len(task.entries)} entries")
+            self.queue.extendleft(reversed(task.batches))
+            self.end(failure)
+            return out
         answers = iter(results)
         for batch in task.batches:
             if self.failure is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -24,7 +23,16 @@ from vecdb_replication.host.errors import (
 from vecdb_replication.host.group import Group
 from vecdb_replication.host.machine import SnapshotMachine, StateMachine
 from vecdb_replication.host.recovery import needs_burial
-from vecdb_replication.host.work import Envelope, Options, Outbox, Proposal, Reader, Task, Write
+from vecdb_replication.host.work import (
+    Envelope,
+    Options,
+    Outbox,
+    Proposal,
+    Reader,
+    Staging,
+    Task,
+    Write,
+)
 from vecdb_replication.wal import (
     GroupUpdate,
     LogBusy,
@@ -112,8 +120,6 @@ class Host:
         self._outbox: Outbox = outbox or Nowhere()
         self._groups: dict[int, Group] = {}
         self._opening: dict[int, asyncio.Future[None]] = {}
-        self._writes: deque[Write] = deque()
-        self._staging = False
         self._queued_bytes = 0
         self._max_queued_bytes = max_queued_bytes
         self._compact_bytes = compact_bytes
@@ -121,6 +127,7 @@ class Host:
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self._stopped = False
 
     # --- the loop --------------------------------------------------------------
 
@@ -132,39 +139,31 @@ class Host:
 
     def _pass(self) -> None:
         self._scheduled = False
+        if self._stopped:
+            return
         done = self._core.step()
+        if done.write is not None:
+            self._log(done.write)
         for peer, envelope in done.envelopes.items():
             self._outbox.send(peer, envelope)
-        if done.write is not None:
-            self._writes.append(done.write)
-            self._submit()
         for task in done.tasks:
             self._start(task)
+        for staging in done.stagings:
+            self._stage(staging)
         for group in done.retries:
             self._loop.call_later(self._retry_seconds, self._retry, group)
         for group in done.checkpoints:
             self._pool.submit(_checkpoint, self._core.groups[group].machine)
         self._wind()
 
-    def _submit(self) -> None:
-        """Hand writes to the log, in order; one that brings a snapshot waits until it is staged."""
-        while self._writes and not self._staging:
-            write = self._writes[0]
-            if write.stages:
-                self._staging = True
-                staged = self._pool.submit(_stage, write)
-                staged.add_done_callback(lambda done: self._call(self._staged, done.exception()))
-                return
-            self._log(self._writes.popleft())
+    def _stage(self, staging: Staging) -> None:
+        """It may take a while, so it is not the appliers' business."""
+        staged = self._loop.run_in_executor(None, _stage, staging)
+        staged.add_done_callback(lambda done: self._staged(staging, done.exception()))
 
-    def _staged(self, error: BaseException | None) -> None:
-        self._staging = False
-        write = self._writes.popleft()
-        if error is None:
-            self._log(write)
-        else:
-            self._written(write, error)
-        self._submit()
+    def _staged(self, staging: Staging, error: BaseException | None) -> None:
+        self._core.staged(staging, _as_exception(error))
+        self._schedule()
 
     def _log(self, write: Write) -> None:
         try:
@@ -407,8 +406,8 @@ class Host:
     async def barrier(self, group: int) -> int:
         """Wait until everything that is acknowledged now, anywhere, is applied here; returns the index.
 
-        This is what makes a read linearizable. UnknownGroup, GroupStopped.
-        Waits for as long as the group has no leader.
+        This is what makes a read linearizable. UnknownGroup, GroupStopped,
+        HostClosed. Waits for as long as the group has no leader.
         """
         held = self._group(group)
         answer, reader = self._reader()
@@ -420,7 +419,7 @@ class Host:
             held.forget(reader)
 
     async def wait_applied(self, group: int, index: int) -> None:
-        """Wait until the entry at `index` is applied. UnknownGroup, GroupStopped."""
+        """Wait until the entry at `index` is applied. UnknownGroup, GroupStopped, HostClosed."""
         held = self._group(group)
         answer, reader = self._reader(index)
         held.wait(reader)
@@ -450,10 +449,20 @@ class Host:
         Returns how many segments went. To be called every few seconds. Raises LogFull, LogFailed.
         """
         pinned = self._wal.pinned()
+        refused: Exception | None = None
         for held in list(self._groups.values()):
             if held.id in pinned or self._wal.state(held.id).log_bytes >= self._compact_bytes:
-                await self._compact(held)
-        return await self._loop.run_in_executor(self._pool, self._wal.drop_segments)
+                try:
+                    await self._compact(held)
+                except LogFailed:
+                    raise
+                except Exception as error:
+                    refused = refused or error
+        dropped = await self._loop.run_in_executor(self._pool, self._wal.drop_segments)
+        if refused is not None:
+            # Told last: what the others gave up may be the room that this one lacked.
+            raise refused
+        return dropped
 
     async def _compact(self, held: Group) -> None:
         if held.removed:
@@ -468,7 +477,11 @@ class Host:
         # Through the writer, so that no two records ever wait for one sync: a crash could keep the later
         # without the earlier, which looks like damage.
         if (update := self._core.shorten(held.id)) is not None:
-            await asyncio.wrap_future(self._writer.submit([update]))
+            try:
+                await asyncio.wrap_future(self._writer.submit([update]))
+            except LogError:
+                self._core.unshorten(held.id)
+                raise
 
     async def close(self) -> None:
         """Refuse new proposals, finish those under way, and stop. The log stays open: its owner closes it."""
@@ -481,10 +494,11 @@ class Host:
         for held in list(self._groups.values()):
             await self._settled(held, GroupBlocked(told, durable=True))
         words = self._core.last_words()
+        self._stopped = True
         for held in self._groups.values():
             held.replica.abandon(OutcomeUnknown("the node is shutting down before a quorum has answered"))
+            held.end(HostClosed("the node is shutting down"))
         await self._loop.run_in_executor(None, self._finish, words)
-        self._pool.shutdown(wait=True)
 
     def _finish(self, words: Sequence[GroupUpdate]) -> None:
         # Worth having, but not needed: what is committed is found out again.
@@ -492,11 +506,11 @@ class Host:
             if words:
                 self._writer.submit(words).result()
         self._writer.close()
+        self._pool.shutdown(wait=True)
 
 
-def _stage(write: Write) -> None:
-    for machine, index, data in write.stages:
-        _snapshots(machine).stage(index, data)
+def _stage(staging: Staging) -> None:
+    _snapshots(staging.machine).stage(staging.snapshot.index, staging.snapshot.data)
 
 
 def _perform(task: Task) -> Sequence[object]:

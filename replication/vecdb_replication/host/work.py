@@ -110,11 +110,19 @@ class Append:
     batches: Sequence[Batch] = ()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Staging:
+    """A snapshot to be staged by its machine, before anything more of its group goes to the log."""
+
+    group: int
+    machine: StateMachine
+    snapshot: raft.Snapshot
+
+
 @dataclass(frozen=True, slots=True)
 class Write:
     """One submission to the log: all that one pass found. One record, one sync.
 
-    `stages` are snapshots, (machine, index, content), to be staged before it.
     The tasks that are `foreseen` may begin as soon as it is durable, before
     `written` is through; their results come after it. Where it was refused
     they are void.
@@ -122,7 +130,6 @@ class Write:
 
     appends: Sequence[Append]
     updates: Sequence[wal.GroupUpdate]
-    stages: Sequence[tuple[StateMachine, int, bytes]] = ()
     foreseen: Sequence[Task] = ()
 
 
@@ -149,6 +156,8 @@ class Pass:
     """May leave at once, and before the write."""
     write: Write | None = None
     tasks: list[Task] = field(default_factory=list)
+    stagings: list[Staging] = field(default_factory=list)
+    """What became of them is told by `staged`."""
     retries: list[int] = field(default_factory=list)
     """Groups that ask to be tried again after a while, by `retry`."""
     checkpoints: list[int] = field(default_factory=list)

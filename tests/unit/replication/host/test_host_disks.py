@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from vecdb_replication.host import (
+    Envelope,
     GroupBlocked,
     GroupError,
     GroupStopped,
@@ -277,6 +278,46 @@ async def test_a_failed_sync_ends_everything() -> None:
         await until(lambda: bool(failures))
         assert len(failures) == 1
         assert words.words == [b"before"]
+
+
+async def test_a_machine_that_answers_too_little_stops_its_group() -> None:
+    """A result is missing: nobody is told another's, and nobody waits for ever."""
+    words = Words()
+    words.apply = lambda entries: ["one"] * (len(entries) - 1)  # type: ignore[method-assign]
+    async with hosting(FaultFileSystem(), {G: words, 8: Words()}) as (host, _):
+        with pytest.raises(GroupStopped, match="0 results came back for 1"):
+            await asyncio.wait_for(host.propose(G, b"x"), 5)
+        await host.propose(8, b"y")
+
+
+async def test_a_mark_without_room_is_made_later() -> None:
+    """A full disk refuses to note that a log may be cut: others are cut, and this one the next time."""
+    fs, busy, idle = FaultFileSystem(), Words(), Words()
+    async with hosting(fs, {1: busy, 2: idle}, segment_bytes=4096, compact_bytes=0) as (host, wal):
+        await host.propose(2, b"y" * 2000)
+        for _ in range(6):
+            await host.propose(1, b"x" * 1500)
+        fs.fail("append", error=errno.ENOSPC)
+        with pytest.raises(LogFull):
+            await host.compact()
+        assert (wal.state(1).first_index, wal.state(2).first_index) == (1, 3)
+        assert await host.compact() > 0
+        assert wal.state(1).first_index == 8
+        assert wal.pinned() == {}
+
+
+async def test_who_waits_for_an_index_is_told_when_the_host_closes() -> None:
+    """So is who asks afterwards; and what still comes in from other nodes does no harm."""
+    async with hosting(FaultFileSystem(), {G: Words()}) as (host, _):
+        waits = asyncio.create_task(host.wait_applied(G, 99))
+        await asyncio.sleep(0)
+        await host.close()
+        for waiting in (waits, host.wait_applied(G, 99), host.barrier(G)):
+            with pytest.raises(HostClosed):
+                await asyncio.wait_for(waiting, 5)
+        host.receive("n2", Envelope(()))
+        host.unreachable("n2")
+        await asyncio.sleep(0)
 
 
 async def test_syncs_are_reported() -> None:

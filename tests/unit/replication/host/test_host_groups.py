@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -20,7 +22,7 @@ from vecdb_replication.raft import Change, ChangeType, ConfChange
 from vecdb_replication.wal import Wal
 
 from tests.support.faultfs import FaultFileSystem
-from tests.unit.replication.host.machines import FOLDER, Notes, until
+from tests.unit.replication.host.machines import FOLDER, SECONDS, Notes, Words, until
 
 G = 7
 QUICK = Options(tick_seconds=0.01)
@@ -198,6 +200,39 @@ async def test_a_new_member_comes_by_snapshot_and_takes_part() -> None:
         await c.stop(4)
         await c.start(4, (1, 2, 3))
         assert 4 in c.hosts[4]._groups[G].replica.conf.voters
+
+
+async def test_a_snapshot_on_its_way_to_the_disk_holds_up_no_other_group() -> None:
+    """While one is being staged, and when it cannot be, other groups of the node write on in their terms."""
+    async with cluster() as c:
+        await c.write(b"x")
+        lead = await c.leader()
+        await c.hosts[lead].compact()
+        host = await c.start(4, (1, 2, 3))
+        other = Words()
+        await host.add(99, other)
+        held, fails = threading.Event(), [True]
+        stage = c.notes[4].stage
+
+        def slow(index: int, data: bytes) -> None:
+            assert held.wait(SECONDS)
+            if fails.pop():
+                fails.append(False)
+                raise OSError(errno.EIO, "cannot stage")
+            fails.append(False)
+            stage(index, data)
+
+        c.notes[4].stage = slow  # type: ignore[method-assign]
+        change = ConfChange((Change(ChangeType.ADD_LEARNER, 4),))
+        await c.hosts[lead].change(G, change)
+        await until(lambda: host._core.groups[G].held_back is not None)
+        for number in range(5):
+            await host.propose(99, b"%d" % number)
+        assert host._core.groups[G].held_back is not None
+        held.set()
+        await until(lambda: c.notes[4].words == [b"x"])
+        assert len((await host.propose(99, b"last")).result) == 4
+        assert host.status(99).term == 1
 
 
 @pytest.mark.parametrize("founders", [(1,), (1, 2)])
