@@ -186,7 +186,7 @@ class HostCore:
         for group in self.wheel.due(now):
             held = self.groups[group]
             if held.failure is None:
-                self._guarded(held, held.replica.tick)
+                self._guarded(held, held.replica.tick, blocked=bool(held.blocked))
                 self._touch(held)
 
     def retry(self, group: int) -> None:

@@ -84,6 +84,8 @@ class Replica:
         self._alone: deque[Batch] = deque()
         """What goes to the log without the core, see `log_alone`."""
         self._reads = Reads(boot, options.read_ticks)
+        self._held_up = 0
+        """For how many ticks nothing has come back from the log, or the state has had no room."""
         self._deposed = 0
         """For how many ticks somebody has waited for a proposal that this replica can do nothing for."""
         self._sent_snapshots: dict[int, int] = {}
@@ -158,9 +160,15 @@ class Replica:
         """Try again what the log refused: to begin a term, alone."""
         self.stalled = False
 
-    def tick(self) -> None:
-        """Some time has passed."""
-        self.node.tick()
+    def tick(self, *, blocked: bool = False) -> None:
+        """Some time has passed. `blocked` is whether the state has no room for what is committed."""
+        self._held_up = self._held_up + 1 if self.in_flight or blocked else 0
+        leads_others = self.node.role is raft.Role.LEADER and len(self.conf.voters) > 1
+        if leads_others and self._held_up == self._options.election_ticks:
+            self._hand_over()
+        if not (leads_others and self.is_hung):
+            # Otherwise its followers hear nothing of it any more, and elect somebody else.
+            self.node.tick()
         for peer in list(self._sent_snapshots):
             self._sent_snapshots[peer] -= 1
             if self._sent_snapshots[peer] <= 0:
@@ -170,6 +178,19 @@ class Replica:
         self._deposed = self._deposed + 1 if waiting else 0
         if self._deposed > _PATIENCE * self._options.election_ticks:
             self._proposed.abandon(OutcomeUnknown("this replica leads no more, and does not hear who does"))
+
+    @property
+    def is_hung(self) -> bool:
+        """Whether log or state have been silent for so long that a leader is to be given up."""
+        return self._held_up > 2 * self._options.election_ticks
+
+    def _hand_over(self) -> None:
+        """Ask whoever has most of the log to lead, for here nothing comes to an end."""
+        peers = self.node.status().progress.items()
+        heirs = [(peer.match, id_) for id_, peer in peers if id_ in self.conf.voters and peer.recent_active]
+        _, heir = max(heirs, key=lambda each: (each[1] != self.id, each), default=(0, self.id))
+        if heir != self.id:
+            self.node.transfer_leader(heir)
 
     def step(self, message: raft.Message) -> None:
         """Take in a message from another replica; one that means nothing here is dropped."""
@@ -260,6 +281,9 @@ class Replica:
             elif self.stalled:
                 self._reject_inbox(refusal(self.refused))
             # Alone, it leads as soon as its vote is durable.
+            return
+        if self.is_hung:
+            self._reject_inbox(GroupBlocked("the disk has not answered for a while"))
             return
         inbox, self.inbox = self.inbox, []
         normal: list[Proposal] = []
@@ -408,6 +432,7 @@ class Replica:
         """An append is durable, or was refused. To be called in the order they came out."""
         out = Output()
         self.in_flight -= 1
+        self._held_up = 0
         current = append.epoch == self.epoch and not self._broken
         if append.batches:
             self._written_alone(append.batches, error, out)

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 from vecdb_replication.host import (
     ChangeRefused,
+    GroupBlocked,
     Host,
     MemoryNetwork,
     NotLeader,
@@ -81,7 +82,7 @@ class Cluster:
         while True:
             try:
                 return (await self.hosts[await self.leader()].propose(G, data)).index
-            except NotLeader:
+            except (NotLeader, GroupBlocked):
                 await asyncio.sleep(0.01)
 
 
@@ -306,6 +307,45 @@ async def test_a_leader_that_cannot_write_hands_over() -> None:
         assert await c.leader() != full
         disk.capacity = None
         await until(lambda: c.notes[full].words[-1] == b"z")
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_leader_whose_disk_does_not_answer_hands_over(late: bool) -> None:
+    """A sync that hangs is no refusal: another leads all the same, whether or not it is asked to."""
+    async with cluster() as c:
+        await c.write(b"x")
+        hung = await c.leader()
+        rest = {node: host for node, host in c.hosts.items() if node != hung}
+        answers = threading.Event()
+        c.disks[hung].on_op = lambda op, _: op == "fdatasync" and answers.wait(SECONDS)  # type: ignore[assignment]
+        try:
+            if late:
+                c.hosts[hung]._core.groups[G].replica._hand_over = lambda: None  # type: ignore[method-assign]
+            waits = asyncio.create_task(c.hosts[hung].propose(G, b"y"))
+            await until(lambda: any(host.status(G).leader in rest for host in rest.values()))
+            lead = next(host.status(G).leader for host in rest.values() if host.status(G).leader in rest)
+            await until(lambda: c.hosts[lead].status(G).leader == lead)
+            await asyncio.wait_for(c.hosts[lead].propose(G, b"z"), 5)
+            assert c.notes[lead].words == [b"x", b"y", b"z"]
+            with pytest.raises((OutcomeUnknown, NotLeader)):
+                await asyncio.wait_for(waits, 5)
+        finally:
+            answers.set()
+        await until(lambda: c.notes[hung].words == [b"x", b"y", b"z"])
+
+
+async def test_a_leader_whose_state_has_no_room_hands_over() -> None:
+    """It could answer nobody; the others have room."""
+    async with cluster() as c:
+        await c.write(b"x")
+        full = await c.leader()
+        c.notes[full].full = True
+        with pytest.raises(GroupBlocked):
+            await c.hosts[full].propose(G, b"y")
+        await c.write(b"z")
+        assert await c.leader() != full
+        c.notes[full].full = False
+        await until(lambda: c.notes[full].words == [b"x", b"y", b"z"])
 
 
 async def test_a_stranger_is_not_heard() -> None:
