@@ -20,7 +20,15 @@ import uvloop
 from grpc_health.v1 import _async as health
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from vecdb_index import FormatTooNew, ShardDamaged, ShardInUse, ShardOptions, StorageFailed, UnknownMutation
+from vecdb_index import (
+    FormatTooNew,
+    RowCache,
+    ShardDamaged,
+    ShardInUse,
+    ShardOptions,
+    StorageFailed,
+    UnknownMutation,
+)
 from vecdb_proto.v1 import (
     access_pb2,
     cluster_pb2,
@@ -231,6 +239,7 @@ class Node:
         options = ShardOptions(
             seal_rows=settings.engine.seal_rows,
             threads=settings.engine.threads or None,
+            row_cache=RowCache(settings.engine.row_cache_bytes),
         )
         shards = ShardSet(data.shards, host, wal, options)
         stack.callback(shards.close)

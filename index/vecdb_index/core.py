@@ -30,7 +30,7 @@ from vecdb_index.growing import Block
 from vecdb_index.hashing import MultisetHash
 from vecdb_index.knn import F32, I64
 from vecdb_index.parts import Part, Rows, View
-from vecdb_index.results import ApplyResult
+from vecdb_index.results import ApplyResult, Row
 from vecdb_index.retries import count_sessions
 from vecdb_index.schema import Schema, ShardOptions
 from vecdb_index.sealed import Manifest
@@ -50,6 +50,7 @@ class Core:
     def __init__(self, root: Path, options: ShardOptions, schema: Schema | None) -> None:
         """Open ``root``, or create it where a schema is given."""
         self.root, self.options = root, options
+        self.rows = options.row_cache.open()
         self.lock = threading.RLock()
         self.closed = False
         self.damage: ShardDamaged | None = None
@@ -279,6 +280,7 @@ class Core:
         sealed_parts = self.view.sealed
         if len(dead):
             sealed_parts = tuple(_without(part, dead) for part in sealed_parts)
+        self.rows.drop(effects.dead)
         self._committed()
         self.last_write = time.monotonic()
         view = View(effects.applied, effects.documents, sealed_parts, self._growing())
@@ -302,6 +304,18 @@ class Core:
         self.view = view
         with self.changed:
             self.changed.notify_all()
+
+    def remember(self, view: View, rows: Iterable[Row]) -> None:
+        """Keep rows that were read while the shard looked like this; if it no longer does, they may be dead.
+
+        Nobody waits for a writer on behalf of a cache.
+        """
+        if self.lock.acquire(blocking=False):
+            try:
+                if self.view is view:
+                    self.rows.put(rows)
+            finally:
+                self.lock.release()
 
     def content_hash(self) -> bytes:
         """The multiset hash of the documents."""

@@ -117,19 +117,20 @@ def source(packed: bytes) -> common_pb2.Source:
 
 def fill_document(document: common_pb2.Document, row: Row, fields: frozenset[str]) -> None:
     """Write a stored document into a message."""
-    document.id = row.id
-    document.version = row.version
-    if row.author:
-        document.author = row.author
-    document.written_at_ms = row.written_at_ms
-    if row.payload:
-        document.payload = projected(row.payload, fields) if fields else row.payload
-    if row.text:
-        document.text = row.text
-    if row.source:
-        document.source.CopyFrom(source(row.source))
-    if row.vector is not None:
-        document.vector = row.vector.tobytes()
+    id_, version, author, written_at_ms, origin, payload, text, _, vector = row
+    document.id = id_
+    document.version = version
+    if author:
+        document.author = author
+    document.written_at_ms = written_at_ms
+    if payload:
+        document.payload = projected(payload, fields) if fields else payload
+    if text:
+        document.text = text
+    if origin:
+        document.source.CopyFrom(source(origin))
+    if vector is not None:
+        document.vector = vector.tobytes()
 
 
 def projected(payload: bytes, fields: frozenset[str]) -> bytes:
