@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import msgpack
+from google.rpc import code_pb2
 from vecdb_index import Row
 from vecdb_proto.v1 import collections_pb2, common_pb2, documents_pb2
 
@@ -46,17 +47,6 @@ FIELD_TYPES: Final = {
     collections_pb2.FIELD_TYPE_TEXT: "text",
 }
 FIELD_NUMBERS: Final = {name: number for number, name in FIELD_TYPES.items()}
-# google.rpc.Code by name, for failures inside a reply.
-CODES: Final = {
-    "INVALID_ARGUMENT": 3,
-    "DEADLINE_EXCEEDED": 4,
-    "NOT_FOUND": 5,
-    "RESOURCE_EXHAUSTED": 8,
-    "FAILED_PRECONDITION": 9,
-    "ABORTED": 10,
-    "INTERNAL": 13,
-    "UNAVAILABLE": 14,
-}
 _MAX_PAYLOAD_FIELDS: Final = 256
 # Documents that are made messages of on the loop: a few microseconds each, or where payloads are cut as much
 # as these take to unpack.
@@ -165,7 +155,7 @@ def fill_write(reply: documents_pb2.WriteResponse, outcome: Outcome, positions: 
     for refusal in outcome.failures:
         reply.failures.add(
             position=refusal.position,
-            code=CODES.get(refusal.code, 2),
+            code=code_pb2.Code.Value(refusal.code),
             message=refusal.message,
             reason=refusal.reason,
         )
