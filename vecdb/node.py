@@ -20,7 +20,15 @@ import uvloop
 from grpc_health.v1 import _async as health
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from vecdb_index import FormatTooNew, ShardDamaged, ShardInUse, ShardOptions, StorageFailed, UnknownMutation
+from vecdb_index import (
+    FormatTooNew,
+    RowCache,
+    ShardDamaged,
+    ShardInUse,
+    ShardOptions,
+    StorageFailed,
+    UnknownMutation,
+)
 from vecdb_proto.v1 import (
     access_pb2,
     cluster_pb2,
@@ -52,6 +60,7 @@ from vecdb.catalog import (
 )
 from vecdb.config import Settings
 from vecdb.data_dir import DataDir, DataDirError, open_data_dir
+from vecdb.exit_code import ExitCode
 from vecdb.knowledge import Sandbox
 from vecdb.models import ModelConfigError, ModelPool, ModelRegistry, parse_models
 from vecdb.query import Database
@@ -62,11 +71,6 @@ from vecdb.shards import ShardSet, Watch, open_files
 from vecdb.telemetry import HttpServer, NodeMetrics, standard_routes
 
 log = structlog.get_logger(__name__)
-
-EXIT_OK: Final = 0
-EXIT_CONFIG: Final = 2
-EXIT_UNAVAILABLE: Final = 69
-EXIT_SOFTWARE: Final = 70
 
 # What keeps a node from starting, and is the operator's to mend: told in one line, without a traceback.
 _REFUSALS: Final = (
@@ -105,18 +109,18 @@ _FILES: Final = {
 }
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings) -> ExitCode:
     """Run a node until SIGTERM or SIGINT; returns the process's exit code."""
     try:
         uvloop.run(Node(settings).serve())
     except _REFUSALS as error:
         log.error("the node cannot start", reason=str(error))
         is_config = isinstance(error, ModelConfigError | TlsError | TokenFileError)
-        return EXIT_CONFIG if is_config else EXIT_UNAVAILABLE
+        return ExitCode.USAGE if is_config else ExitCode.UNAVAILABLE
     except LogError as error:
         log.error("the log failed", reason=str(error))
-        return EXIT_SOFTWARE
-    return EXIT_OK
+        return ExitCode.INTERNAL
+    return ExitCode.OK
 
 
 class DiskGuard:
@@ -231,6 +235,7 @@ class Node:
         options = ShardOptions(
             seal_rows=settings.engine.seal_rows,
             threads=settings.engine.threads or None,
+            row_cache=RowCache(settings.engine.row_cache_bytes),
         )
         shards = ShardSet(data.shards, host, wal, options)
         stack.callback(shards.close)
@@ -354,4 +359,4 @@ def _is_authorized(authenticator: Authenticator, authorization: str | None) -> b
 def _die(failure: LogFailed) -> None:
     """A sync failed: what the disk has is not known any more, so nothing may be acknowledged from here on."""
     log.critical("the log failed; the node ends at once", reason=str(failure))
-    os._exit(EXIT_SOFTWARE)
+    os._exit(ExitCode.INTERNAL)

@@ -19,6 +19,7 @@ from vecdb_index.files import FileSystem, LocalFileSystem
 from vecdb_index.filters import FieldSpec, FieldType
 from vecdb_index.mutations import AlterFields, Delete, Mutation, Update, Upsert, decode, encode
 from vecdb_index.results import ApplyResult, Failure, Row, SearchResult, SegmentStats, ShardStats
+from vecdb_index.row_cache import RowCache
 from vecdb_index.schema import IndexKind, Metric, Schema, ShardOptions
 from vecdb_index.shard import Shard, WriteRefused
 from vecdb_index.snapshot import Snapshot, SnapshotFile
@@ -39,6 +40,7 @@ __all__ = [
     "Mutation",
     "MutationError",
     "Row",
+    "RowCache",
     "Schema",
     "SearchResult",
     "SegmentStats",

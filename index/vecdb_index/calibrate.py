@@ -8,7 +8,9 @@ graph serve, themselves excluded from their results, and count with a wider marg
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,11 +20,16 @@ from vecdb_index.knn import F32, I64, Index, faiss, search
 
 CALIBRATED_K: Final = 10
 RECALLS: Final = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
-EFS: Final = (10, 12, 16, 20, 24, 32, 40, 48, 56, 64, 80, 96, 128, 160, 192, 256, 384, 512, 768, 1024)
+# Steps of an eighth or less: what a step is too wide, every search pays for.
+EFS: Final = (
+    *(10, 11, 12, 13, 14, 15, 16, 18, 20, 22, 24, 26, 28, 30, 32, 36, 40, 44, 48, 52, 56, 60, 64, 72, 80, 88),
+    *(96, 104, 112, 120, 128, 144, 160, 176, 192, 208, 224, 240, 256, 288, 320, 352, 384, 416, 448, 480, 512),
+    *(576, 640, 704, 768, 832, 896, 960, 1024),
+)
 SAMPLE: Final = 1024
 FEW: Final = 64
 # From this width on a quarter of the sample must do: most of the time goes there, and misses are few.
-WIDE: Final = 128
+WIDE: Final = 192
 
 # The share of the allowed misses that the sample may show. Rows that were held out are about as hard to find
 # as queries from outside, in some runs more and in some less (on Fashion-MNIST 0.991 at efSearch 64 where
@@ -62,22 +69,57 @@ def calibrate(graph: Index, flat: Index, queries: F32, own_rows: I64 | None) -> 
         return EfTable(tuple((recall, EFS[-1], 1.0) for recall in RECALLS))
     margin = HELD_OUT_MARGIN if own_rows is None else INSIDE_MARGIN
     truth = _neighbours(flat, queries, own_rows, k, None)
-    levels: list[tuple[float, int, float]] = []
-    wanted = list(RECALLS)
-    seen = 0.0
-    for ef in EFS:
-        if ef == WIDE and len(queries) >= 4 * FEW:
-            queries, truth = queries[::4].copy(), (truth[0][::4], truth[1][::4])
-            own_rows = None if own_rows is None else own_rows[::4]
-        params = faiss.SearchParametersHNSW(efSearch=ef)
-        seen = _recall(truth, _neighbours(graph, queries, own_rows, k, params), flat.metric_type)
+    whole = _Sample(queries, truth, own_rows)
+    quarter = whole.thinned() if len(queries) >= 4 * FEW else whole
+
+    @functools.cache
+    def measured(at: int) -> tuple[float, float]:
+        """The recall that the sample sees at EFS[at], and the one to reckon with."""
+        sample = whole if EFS[at] < WIDE else quarter
+        params = faiss.SearchParametersHNSW(efSearch=EFS[at])
+        found = _neighbours(graph, sample.queries, sample.own_rows, k, params)
+        seen = _recall(sample.truth, found, flat.metric_type)
         # A standard error for the luck of the draw: there are few queries, so few misses, at high recalls.
-        missed = 1.0 - seen + math.sqrt(seen * (1.0 - seen) / (len(queries) * k))
-        while wanted and missed <= (1.0 - wanted[0]) * margin:
-            levels.append((wanted.pop(0), ef, seen))
-        if not wanted:
-            break
-    return EfTable(tuple(levels) + tuple((recall, EFS[-1], seen) for recall in wanted))
+        missed = 1.0 - seen + math.sqrt(seen * (1.0 - seen) / (len(sample.queries) * k))
+        return seen, 1.0 - missed / margin
+
+    def reaches(recall: float, at: int) -> bool:
+        return measured(at)[1] >= recall
+
+    levels = []
+    at = 0
+    for recall in RECALLS:
+        at = first(at, len(EFS) - 1, functools.partial(reaches, recall))
+        levels.append((recall, EFS[at], measured(at)[0]))
+    return EfTable(tuple(levels))
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """Queries, their true neighbours (scores, rows), and their own rows where they have any."""
+
+    queries: F32
+    truth: tuple[F32, I64]
+    own_rows: I64 | None
+
+    def thinned(self) -> _Sample:
+        """A quarter of it."""
+        own_rows = None if self.own_rows is None else self.own_rows[::4]
+        return _Sample(self.queries[::4].copy(), (self.truth[0][::4], self.truth[1][::4]), own_rows)
+
+
+def first(low: int, high: int, holds: Callable[[int], bool]) -> int:
+    """The first place from ``low`` on at which a test holds that goes on holding; ``high`` if it never does.
+
+    By strides that double, then by halves: wide searches are the dear ones, so none is tried far beyond need.
+    """
+    stride, top = 1, low
+    while top < high and not holds(top):
+        low, top, stride = top + 1, min(high, top + stride), 2 * stride
+    while low < top:
+        middle = (low + top) // 2
+        low, top = (low, middle) if holds(middle) else (middle + 1, top)
+    return top
 
 
 def _neighbours(index: Index, queries: F32, own_rows: I64 | None, k: int, params: object) -> tuple[F32, I64]:

@@ -2,7 +2,8 @@
 
 Two kinds of writers exist. ``apply`` (whoever holds the log) changes documents; the builder replaces growing
 blocks and segments by equal segments. Both do it under ``lock``, first in SQLite, then in memory.
-Readers take ``view`` and need no lock.
+Readers take ``view`` and need no lock. Nor does the builder to look at ``blocks``, which are swapped whole as
+the view is: all but the last have every row that they will ever have.
 """
 
 from __future__ import annotations
@@ -23,14 +24,21 @@ import numpy as np
 from vecdb_index import sealed
 from vecdb_index.apply import Applier, Effects
 from vecdb_index.documents import vectors_of
-from vecdb_index.errors import ShardBroken, ShardClosed, ShardDamaged, ShardInUse, StorageFailed
+from vecdb_index.errors import (
+    ShardBroken,
+    ShardClosed,
+    ShardDamaged,
+    ShardError,
+    ShardInUse,
+    StorageFailed,
+)
 from vecdb_index.files import checksum
 from vecdb_index.filters import FieldIndexes
 from vecdb_index.growing import Block
 from vecdb_index.hashing import MultisetHash
 from vecdb_index.knn import F32, I64
 from vecdb_index.parts import Part, Rows, View
-from vecdb_index.results import ApplyResult
+from vecdb_index.results import ApplyResult, Row
 from vecdb_index.retries import count_sessions
 from vecdb_index.schema import Schema, ShardOptions
 from vecdb_index.sealed import Manifest
@@ -50,6 +58,7 @@ class Core:
     def __init__(self, root: Path, options: ShardOptions, schema: Schema | None) -> None:
         """Open ``root``, or create it where a schema is given."""
         self.root, self.options = root, options
+        self.rows = options.row_cache.open()
         self.lock = threading.RLock()
         self.closed = False
         self.damage: ShardDamaged | None = None
@@ -114,8 +123,7 @@ class Core:
             part = Part(sealed.open_rows(self.root, manifest, self.schema.metric))
             rows, here = part.rows.find(gone)
             parts.append(part.without(rows[here]) if here.any() else part)
-        self.blocks: list[Block] = [self._new_block()]
-        self._load_growing(gone)
+        self.blocks = self._load_growing(gone)
         self.view = View(applied, documents, tuple(parts), tuple(block.part for block in self.blocks))
         living = sum(part.living for part in self.view.sealed + self.view.growing)
         if living != documents:
@@ -127,7 +135,8 @@ class Core:
         self._commits, self._durable_commits = 1, 0
         self._trash = [(self._commits, dropped)]
 
-    def _load_growing(self, dead: I64) -> None:
+    def _load_growing(self, dead: I64) -> tuple[Block, ...]:
+        blocks = [self._new_block()]
         limit = self.options.block_rows(self.schema.dim)
         stored = self.store.writer.execute("SELECT first, count, crc, data FROM growing ORDER BY first")
         for first, count, crc, data in stored:
@@ -135,12 +144,13 @@ class Core:
                 raise ShardDamaged(
                     self.store.path, f"the vectors of docno {first} on do not fit their checksum"
                 )
-            if self.blocks[-1].count >= limit:
-                self.blocks.append(self._new_block())
+            if blocks[-1].count >= limit:
+                blocks.append(self._new_block())
             docnos = np.arange(first, first + count, dtype=np.int64)
-            self.blocks[-1].append(docnos, np.frombuffer(data, dtype="<f4").reshape(count, -1))
-        for block in self.blocks:
+            blocks[-1].append(docnos, np.frombuffer(data, dtype="<f4").reshape(count, -1))
+        for block in blocks:
             block.publish(dead)
+        return tuple(blocks)
 
     def _new_block(self) -> Block:
         return Block(self.schema.dim, self.schema.metric)
@@ -266,19 +276,23 @@ class Core:
         self._next_docno, self._content, self.schema = effects.next_docno, effects.content, effects.schema
         self._sessions = effects.sessions
         limit = self.options.block_rows(self.schema.dim)
+        blocks = list(self.blocks)
         touched = set()
         for batch in effects.batches:
-            if self.blocks[-1].count >= limit:
-                self.blocks.append(self._new_block())
-            self.blocks[-1].append(batch.docnos, batch.vectors)
-            touched.add(self.blocks[-1])
+            if blocks[-1].count >= limit:
+                blocks.append(self._new_block())
+            blocks[-1].append(batch.docnos, batch.vectors)
+            touched.add(blocks[-1])
         dead = np.array(sorted(effects.dead), dtype=np.int64)
-        for block in self.blocks:
+        for block in blocks:
             if len(dead) or block in touched:
                 block.publish(dead)
+        # Only now: the builder seals any block but the last, with the rows that are published in it.
+        self.blocks = tuple(blocks)
         sealed_parts = self.view.sealed
         if len(dead):
             sealed_parts = tuple(_without(part, dead) for part in sealed_parts)
+        self.rows.drop(effects.dead)
         self._committed()
         self.last_write = time.monotonic()
         view = View(effects.applied, effects.documents, sealed_parts, self._growing())
@@ -303,6 +317,18 @@ class Core:
         with self.changed:
             self.changed.notify_all()
 
+    def remember(self, view: View, rows: Iterable[Row]) -> None:
+        """Keep rows that were read while the shard looked like this; if it no longer does, they may be dead.
+
+        Nobody waits for a writer on behalf of a cache.
+        """
+        if self.lock.acquire(blocking=False):
+            try:
+                if self.view is view:
+                    self.rows.put(rows)
+            finally:
+                self.lock.release()
+
     def content_hash(self) -> bytes:
         """The multiset hash of the documents."""
         with self.lock:
@@ -324,14 +350,15 @@ class Core:
         """Close the active block, so that it can be sealed."""
         with self.lock:
             if self.blocks[-1].count:
-                self.blocks.append(self._new_block())
+                self.blocks = (*self.blocks, self._new_block())
                 self._show_layout(self.view.sealed)
 
     def replace(self, new: Rows | None, old: Iterable[int], block: Block | None = None) -> None:
         """Put a segment in the place of others (their ids) or of a block, with the tombstones as of now.
 
         The new segment has every living row of the old ones; rows that died since it was written become
-        tombstones, and those of the dead that have no row any more are forgotten.
+        tombstones, and those of the dead that have no row any more are forgotten. ShardError, with nothing
+        changed, where that is not so: a document must not lose its row, whatever went wrong before.
         """
         ids = set(old)
         with self.lock, self._whole():
@@ -344,6 +371,7 @@ class Core:
                 rows, here = new.find(dead)
                 part = Part(new).without(rows[here]) if here.any() else Part(new)
                 dead = dead[~here]
+            _check_kept(leaving, part)
             with self.store.transaction() as connection:
                 self._record(connection, part, ids, block)
                 connection.executemany(
@@ -354,9 +382,8 @@ class Core:
             if part is not None:
                 kept.append(part)
             if block is not None:
-                self.blocks.remove(block)
-                if not self.blocks:
-                    self.blocks.append(self._new_block())
+                others = tuple(item for item in self.blocks if item is not block)
+                self.blocks = others or (self._new_block(),)
             paths = [
                 path for item in leaving if item.rows.manifest for path in item.rows.manifest.paths(self.root)
             ]
@@ -437,6 +464,13 @@ def _check_order(entries: Sequence[tuple[int, Any]]) -> None:
         raise ValueError("log indexes must be strictly increasing")
     if indexes and not 0 < indexes[0] <= indexes[-1] < 2**63:
         raise ValueError("log indexes must be from 1 to 2**63 - 1")
+
+
+def _check_kept(leaving: Iterable[Part], part: Part | None) -> None:
+    """What is put in the place of parts has as many living rows as they."""
+    wanted, living = sum(item.living for item in leaving), 0 if part is None else part.living
+    if living != wanted:
+        raise ShardError(f"a segment with {living} living rows cannot stand for {wanted}")
 
 
 def _without(part: Part, dead: I64) -> Part:

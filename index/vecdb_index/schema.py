@@ -9,6 +9,7 @@ import msgpack
 
 from vecdb_index.files import FileSystem, LocalFileSystem
 from vecdb_index.filters import FieldSpec
+from vecdb_index.row_cache import RowCache
 
 Metric: TypeAlias = Literal["cosine", "dot", "l2"]
 IndexKind: TypeAlias = Literal["hnsw", "flat"]
@@ -110,6 +111,7 @@ class ShardOptions:
             (every write is on disk when it returns: for use without a log).
         checkpoint_bytes: size of SQLite's write-ahead log at which a checkpoint is begun.
         cache_bytes: SQLite's page cache, a connection.
+        row_cache: rows that searches found, kept in memory; shared by the shards opened with it.
         scrub: verify the files' and documents' checksums in the background after opening.
         files: the file system, for tests that make it fail.
     """
@@ -126,6 +128,7 @@ class ShardOptions:
     synchronous: Literal["normal", "full"] = "normal"
     checkpoint_bytes: int = 64 << 20
     cache_bytes: int = 8 << 20
+    row_cache: RowCache = field(default_factory=lambda: RowCache(32 << 20))
     scrub: bool = True
     files: FileSystem = field(default_factory=LocalFileSystem)
 

@@ -62,8 +62,8 @@ class Target:
         if self.ef is None:
             return self._named(*knn.search(rows.flat, vectors, k, self._flat_params()))
         scores, at = knn.search(rows.graph, vectors, k, self._graph_params(max(self.ef, k)))
-        short = np.flatnonzero(at[:, -1] < 0)
-        if len(short):
+        if at.min() < 0:
+            short = np.flatnonzero(at[:, -1] < 0)
             # A graph under a selector may give up early; what it owes is there, so look at every row. Once:
             # what that does not find either has no score.
             some = np.ascontiguousarray(vectors[short])
@@ -73,7 +73,8 @@ class Target:
     def _named(self, scores: F32, at: I64) -> tuple[F32, I64]:
         """Docnos for rows. A row is -1 where nothing was left that has a score: distances can overflow."""
         docnos = self.part.rows.docnos[at]
-        docnos[at < 0] = -1
+        if at.min() < 0:
+            docnos[at < 0] = -1
         return scores, docnos
 
     def _graph_params(self, ef: int) -> Any:
@@ -110,10 +111,11 @@ def run(view: View, query: Query, ids: Ids) -> SearchResult:
     if not total or not count:
         return SearchResult(np.zeros(count, np.int32), np.empty(0, np.int64), np.empty(0, np.float32))
     keys, docnos = _nearest(targets, query, query.vectors, min(query.k + 1, total))
-    tied = _tied_beyond(keys, docnos, query.k)
-    if tied is not None:
-        keys, docnos = _widen(targets, query, keys, docnos, tied, total)
-    _break_ties(keys, docnos, ids)
+    if (keys[:, 1:] == keys[:, :-1]).any():
+        tied = _tied_beyond(keys, docnos, query.k)
+        if len(tied):
+            keys, docnos = _widen(targets, query, keys, docnos, tied, total)
+        _break_ties(keys, docnos, ids)
     return _cut(keys, docnos, query)
 
 
@@ -148,12 +150,11 @@ def _nearest(targets: list[Target], query: Query, vectors: F32, k: int) -> tuple
     return np.take_along_axis(keys, order, axis=1), np.take_along_axis(docnos, order, axis=1)
 
 
-def _tied_beyond(keys: F32, docnos: I64, k: int) -> I64 | None:
-    """The queries whose k-th and next hits tie, or None. Places without a hit are all alike, and no tie."""
+def _tied_beyond(keys: F32, docnos: I64, k: int) -> I64:
+    """The queries whose k-th and next hits tie. Places without a hit are all alike, and no tie."""
     if keys.shape[1] <= k:
-        return None
-    tied = (keys[:, k - 1] == keys[:, k]) & (docnos[:, k] >= 0)
-    return np.flatnonzero(tied) if tied.any() else None
+        return np.empty(0, dtype=np.int64)
+    return np.flatnonzero((keys[:, k - 1] == keys[:, k]) & (docnos[:, k] >= 0))
 
 
 def _widen(
@@ -181,8 +182,6 @@ def _padded(array: npt.NDArray[Any], width: int, value: float) -> npt.NDArray[An
 def _break_ties(keys: F32, docnos: I64, ids: Ids) -> None:
     """Sort runs of equal keys by id, in place."""
     equal = keys[:, 1:] == keys[:, :-1]
-    if not equal.any():
-        return
     for row in np.flatnonzero(equal.any(axis=1)).tolist():
         # Runs: where an equal pair begins after an unequal one, and the other way round.
         edges = np.flatnonzero(np.diff(np.concatenate(([0], equal[row].view(np.int8), [0]))))
@@ -195,15 +194,15 @@ def _break_ties(keys: F32, docnos: I64, ids: Ids) -> None:
 
 def _cut(keys: F32, docnos: I64, query: Query) -> SearchResult:
     keys, docnos = keys[:, : query.k], docnos[:, : query.k]
-    good = docnos >= 0
-    if query.threshold is not None:
-        good &= keys <= (-query.threshold if query.descending else query.threshold)
-    if not good.all():
-        counts = good.sum(axis=1, dtype=np.int32)
-        keys, docnos = keys[good], docnos[good]
-    else:
+    if query.threshold is None and docnos.min() >= 0:
         counts = np.full(len(keys), keys.shape[1], dtype=np.int32)
         keys, docnos = keys.ravel(), docnos.ravel()
+    else:
+        good = docnos >= 0
+        if query.threshold is not None:
+            good &= keys <= (-query.threshold if query.descending else query.threshold)
+        counts = good.sum(axis=1, dtype=np.int32)
+        keys, docnos = keys[good], docnos[good]
     return SearchResult(counts, docnos, -keys if query.descending else keys)
 
 

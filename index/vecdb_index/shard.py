@@ -315,14 +315,28 @@ class Shard:
 
         What is not asked for is b"" (payload) or None. Vectors are the raw ones, bit for bit.
         """
-        wanted: list[int] = docnos.tolist() if isinstance(docnos, np.ndarray) else list(docnos)
+        wanted: list[int] = docnos.tolist() if isinstance(docnos, np.ndarray) else list(map(int, docnos))
         core = self._core
         core.check()
+        if payload and text and not vector:
+            return self._whole_rows(wanted)
         with core.store.reading() as connection:
             reader = Reader(connection, core.view)
             found = reader.by_docno(wanted, documents.columns(payload, text))
             rows = [found.get(docno) for docno in wanted]
             return reader.with_vectors(rows) if vector else rows
+
+    def _whole_rows(self, docnos: list[int]) -> list[Row | None]:
+        core = self._core
+        rows = core.rows.get(docnos)
+        missing = [docno for docno, row in zip(docnos, rows, strict=True) if row is None]
+        if not missing:
+            return rows
+        view = core.view
+        with core.store.reading() as connection:
+            found = Reader(connection, view).by_docno(missing, documents.columns(True, True))
+        core.remember(view, found.values())
+        return [found.get(docno) if row is None else row for docno, row in zip(docnos, rows, strict=True)]
 
     def get(
         self, ids: Sequence[str], *, payload: bool = True, text: bool = True, vector: bool = False

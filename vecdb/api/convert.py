@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import msgpack
+from google.rpc import code_pb2
 from vecdb_index import Row
 from vecdb_proto.v1 import collections_pb2, common_pb2, documents_pb2
 
@@ -46,17 +47,6 @@ FIELD_TYPES: Final = {
     collections_pb2.FIELD_TYPE_TEXT: "text",
 }
 FIELD_NUMBERS: Final = {name: number for number, name in FIELD_TYPES.items()}
-# google.rpc.Code by name, for failures inside a reply.
-CODES: Final = {
-    "INVALID_ARGUMENT": 3,
-    "DEADLINE_EXCEEDED": 4,
-    "NOT_FOUND": 5,
-    "RESOURCE_EXHAUSTED": 8,
-    "FAILED_PRECONDITION": 9,
-    "ABORTED": 10,
-    "INTERNAL": 13,
-    "UNAVAILABLE": 14,
-}
 _MAX_PAYLOAD_FIELDS: Final = 256
 # Documents that are made messages of on the loop: a few microseconds each, or where payloads are cut as much
 # as these take to unpack.
@@ -117,19 +107,20 @@ def source(packed: bytes) -> common_pb2.Source:
 
 def fill_document(document: common_pb2.Document, row: Row, fields: frozenset[str]) -> None:
     """Write a stored document into a message."""
-    document.id = row.id
-    document.version = row.version
-    if row.author:
-        document.author = row.author
-    document.written_at_ms = row.written_at_ms
-    if row.payload:
-        document.payload = projected(row.payload, fields) if fields else row.payload
-    if row.text:
-        document.text = row.text
-    if row.source:
-        document.source.CopyFrom(source(row.source))
-    if row.vector is not None:
-        document.vector = row.vector.tobytes()
+    id_, version, author, written_at_ms, origin, payload, text, _, vector = row
+    document.id = id_
+    document.version = version
+    if author:
+        document.author = author
+    document.written_at_ms = written_at_ms
+    if payload:
+        document.payload = projected(payload, fields) if fields else payload
+    if text:
+        document.text = text
+    if origin:
+        document.source.CopyFrom(source(origin))
+    if vector is not None:
+        document.vector = vector.tobytes()
 
 
 def projected(payload: bytes, fields: frozenset[str]) -> bytes:
@@ -164,7 +155,7 @@ def fill_write(reply: documents_pb2.WriteResponse, outcome: Outcome, positions: 
     for refusal in outcome.failures:
         reply.failures.add(
             position=refusal.position,
-            code=CODES.get(refusal.code, 2),
+            code=code_pb2.Code.Value(refusal.code),
             message=refusal.message,
             reason=refusal.reason,
         )

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import msgpack
+from google.rpc import code_pb2
 from vecdb_index import Row
 from vecdb_proto.v1 import knowledge_pb2 as pb
 from vecdb_proto.v1 import search_pb2
@@ -156,7 +157,7 @@ class KnowledgeService:
             return pb.IngestResponse(
                 uri=source.uri,
                 outcome=pb.INGEST_OUTCOME_FAILED,
-                code=convert.CODES.get(known.code, 2),
+                code=code_pb2.Code.Value(known.code),
                 message=known.message,
             )
         return self._answer(source.uri, tally)

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import typer
 
 from vecdb.cli import cluster, collections, ingest, node, query, snapshot
-from vecdb.cli.exits import ExitCode, complain, report
+from vecdb.cli.exits import complain, report
 from vecdb.cli.help import examples
+from vecdb.exit_code import ExitCode
 
 # typer keeps click inside or outside of itself, by its version; either way
 # these are the classes that its own error derives from.

@@ -4,20 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from enum import IntEnum
 
-
-class ExitCode(IntEnum):
-    """What the process ends with; 69 to 77 are those of sysexits.h."""
-
-    OK = 0
-    PARTIAL = 1
-    USAGE = 2
-    UNAVAILABLE = 69
-    INTERNAL = 70
-    PERMISSION = 77
-    INTERRUPTED = 130
-
+from vecdb.exit_code import ExitCode
 
 _BY_STATUS = {
     "UNAUTHENTICATED": ExitCode.PERMISSION,

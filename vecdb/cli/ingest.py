@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vecdb.cli.connection import Json, Node, with_node
-from vecdb.cli.exits import CommandError, ExitCode, warn
+from vecdb.cli.exits import CommandError, warn
 from vecdb.cli.help import examples
 from vecdb.cli.output import print_json, print_line
 from vecdb.cli.progress import Progress
+from vecdb.exit_code import ExitCode
 
 if TYPE_CHECKING:
     from vecdb_client import Client, IngestResult

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from vecdb.cli.connection import Json, Node, with_node
-from vecdb.cli.exits import CommandError, ExitCode
+from vecdb.cli.exits import CommandError
 from vecdb.cli.help import examples
 from vecdb.cli.output import human_bytes, print_json, print_line
 from vecdb.cli.progress import Progress
+from vecdb.exit_code import ExitCode
 
 if TYPE_CHECKING:
     from vecdb_proto.v1 import cluster_pb2

@@ -67,9 +67,7 @@ class Limits(BaseModel):
     )
     max_dim: int = Field(default=16_384, ge=1, le=65_536, description="Dimensions of a vector.")
     max_id_bytes: int = Field(default=512, ge=16, le=512, description="Bytes of a document's id, in UTF-8.")
-    max_payload_bytes: Size = Field(
-        default=64 * KIB, ge=256, le=16 * MIB, description="Bytes of one payload."
-    )
+    max_payload_bytes: Size = Field(default=64 * KIB, ge=256, le=MIB, description="Bytes of one payload.")
     max_payload_depth: int = Field(default=16, ge=1, le=64, description="Levels of nesting in a payload.")
     max_text_bytes: Size = Field(
         default=256 * KIB, ge=KIB, le=16 * MIB, description="Bytes of one document's text, in UTF-8."
@@ -116,6 +114,12 @@ class EngineSettings(BaseModel):
         ge=0,
         le=1_024,
         description="Threads that build indexes and answer batches; 0 for one a core.",
+    )
+    row_cache_bytes: Size = Field(
+        default=64 * MIB,
+        ge=0,
+        le=1024 * GIB,
+        description="Memory for documents that searches found, of all shards together; 0 keeps none.",
     )
     wal_segment_bytes: Size = Field(
         default=64 * MIB, ge=MIB, le=4 * GIB, description="Bytes of one segment of the log."

@@ -148,7 +148,7 @@ def test_an_interrupted_write_breaks_the_shard(
 
         with monkeypatch.context() as patch:
             patch.setattr(Block, "_grow", grow)
-            patch.setattr(shard._core, "blocks", [shard._core._new_block()])
+            patch.setattr(shard._core, "blocks", (shard._core._new_block(),))
             with pytest.raises(error):
                 shard.apply([log[2]])
         for use in (lambda: shard.apply(log), lambda: shard.search(ONE, 1), shard.checkpoint, shard.count):

@@ -15,7 +15,7 @@ import pytest
 from pyroaring import BitMap
 from shards import STILL, Document, Model, ids_of
 from vecdb_index import DeadlineExceeded, FieldSpec, FieldType, Schema, Shard, ShardOptions
-from vecdb_index.calibrate import EFS, RECALLS, EfTable, calibrate
+from vecdb_index.calibrate import EFS, RECALLS, EfTable, calibrate, first
 from vecdb_index.filters import And, Eq, FilterError, Not, Range
 from vecdb_index.growing import Block
 from vecdb_index.knn import flat_over, new_graph, normalized
@@ -426,6 +426,24 @@ def test_calibration_is_honest() -> None:
                 np.mean([len(set(a) & set(b)) / 10 for a, b in zip(rows, wanted, strict=True)])
                 >= recall_level - LUCK
             )
+
+
+@pytest.mark.parametrize("size", [1, 2, 9])
+def test_the_first_place_is_found_without_looking_far(size: int) -> None:
+    """Of places of which all from some one on hold, that one is found, whatever the start; nothing is tried
+    at more than twice the distance.
+    """
+    for low in range(size):
+        for begins in range(size + 1):
+            tried: list[int] = []
+
+            def holds(at: int, begins: int = begins, tried: list[int] = tried) -> bool:
+                tried.append(at)
+                return at >= begins
+
+            found = first(low, size - 1, holds)
+            assert found == min(size - 1, max(low, begins))
+            assert all(at - low <= 2 * max(1, found - low) + 1 for at in tried)
 
 
 def test_calibration_of_almost_nothing() -> None:

@@ -16,8 +16,8 @@ import typer
 
 import vecdb.cli.app as app
 from tests.clients.scripted import ScriptedServer
-from vecdb.cli.exits import ExitCode
 from vecdb.config import Settings
+from vecdb.exit_code import ExitCode
 
 PAGE = (Path(__file__).parents[4] / "docs" / "cli.md").read_text()
 VECDB = [sys.executable, "-m", "vecdb"]

@@ -15,7 +15,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support.inprocess import InProcessNode
-from vecdb.node import EXIT_CONFIG, EXIT_UNAVAILABLE, run
+from vecdb.exit_code import ExitCode
+from vecdb.node import run
 
 DOCUMENTS = 40
 
@@ -124,7 +125,7 @@ def test_damage_is_named_and_left_as_it_is(stopped: InProcessNode, damage: str) 
     before = {each: each.read_bytes() for each in sorted(path.parent.rglob("*")) if each.is_file()}
     for _ in range(2):
         code, reason = refused(stopped)
-        assert code == EXIT_UNAVAILABLE
+        assert code == ExitCode.UNAVAILABLE
         assert str(path) in reason
     after = {each: each.read_bytes() for each in before if each.exists()}
     assert {each: before[each] for each in before if "-wal" not in each.name and "-shm" not in each.name} == {
@@ -155,7 +156,7 @@ def test_a_data_directory_has_one_node(tmp_path: Path) -> None:
     with InProcessNode(tmp_path) as node:
         other = InProcessNode(tmp_path)
         code, reason = refused(other)
-        assert (code, "in use by another" in reason) == (EXIT_UNAVAILABLE, True)
+        assert (code, "in use by another" in reason) == (ExitCode.UNAVAILABLE, True)
         with node.client() as db:
             assert db.list_collections() == []
 
@@ -168,13 +169,13 @@ def test_a_taken_port_is_told(tmp_path: Path) -> None:
         node = InProcessNode(tmp_path)
         node.port = taken.getsockname()[1]
         code, reason = refused(node)
-        assert (code, f"cannot listen on {node.address}" in reason) == (EXIT_UNAVAILABLE, True)
+        assert (code, f"cannot listen on {node.address}" in reason) == (ExitCode.UNAVAILABLE, True)
 
 
 def test_a_model_that_is_no_model_is_a_matter_of_configuration(tmp_path: Path) -> None:
     """A bad entry in `models` is told as such, with the code for a bad configuration."""
     code, reason = refused(InProcessNode(tmp_path, models=[{"name": "m", "kind": "telepathy"}]))
-    assert code == EXIT_CONFIG
+    assert code == ExitCode.USAGE
     assert "telepathy" in reason
 
 
@@ -186,7 +187,7 @@ def test_an_entry_of_a_newer_vecdb_stops_the_start(tmp_path: Path) -> None:
             node.run(lambda: db.host.propose(1, msgpack.packb([1, "fly"])))
         assert node.node_database().host.groups() == [1]
     code, reason = refused(node)
-    assert (code, "fly" in reason) == (EXIT_UNAVAILABLE, True)
+    assert (code, "fly" in reason) == (ExitCode.UNAVAILABLE, True)
 
 
 @pytest.mark.parametrize("flag", ["--listen", "--http-listen"])
@@ -196,6 +197,6 @@ def test_off_loopback_needs_protection(tmp_path: Path, flag: str) -> None:
     command = [sys.executable, "-m", "vecdb", "serve", "--data-dir", str(data), "--init", flag, "0.0.0.0:0"]
     env = {key: value for key, value in os.environ.items() if not key.startswith("VECDB_")}
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env, check=False)
-    assert done.returncode == EXIT_CONFIG
+    assert done.returncode == ExitCode.USAGE
     assert "--insecure" in done.stdout + done.stderr
     assert not data.exists()
