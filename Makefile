@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
-.PHONY: demo test venv lint proto bench coverage clean
+.PHONY: demo test venv lint proto bench coverage sim mutants clean
 
 demo: venv
 	$(BIN)/vecdb demo
@@ -29,6 +29,14 @@ lint: venv
 
 proto: venv
 	$(BIN)/python proto/generate.py
+
+# Simulated clusters under faults, for half an hour on two cores (docs/consistency.md).
+sim: venv
+	$(BIN)/python -m tests.sim --minutes 30 --processes 2
+
+# One-line bugs, each of which a test or the simulator has to notice.
+mutants: venv
+	$(BIN)/python -m tests.mutants
 
 coverage: venv
 	$(BIN)/python -m pytest --cov --cov-report=term-missing
