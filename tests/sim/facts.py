@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vecdb_replication import raft, wal
+from vecdb_replication.host.replica import Replica
 
 
 class Violation(AssertionError):
@@ -54,30 +56,37 @@ class DurableLog:
         return DurableLog(self.term, self.vote, self.commit, self.first, self.first_term, dict(self.entries))
 
     def apply(self, update: wal.GroupUpdate) -> None:
+        """One more update is durable."""
         if (mark := update.snapshot) is not None:
             if self.term_at(mark.index) == mark.term:
-                self.entries = {i: entry for i, entry in self.entries.items() if i > mark.index}
+                self._forget(self.first, mark.index)
             else:
-                self.entries = {}
+                self.entries.clear()
             self.first, self.first_term = mark.index + 1, mark.term
+        if update.entries:
+            self._forget(update.entries[0].index, self.last)
         for entry in update.entries:
-            if entry is update.entries[0]:
-                self.entries = {i: kept for i, kept in self.entries.items() if i < entry.index}
             self.entries[entry.index] = (entry.term, entry.kind, entry.data)
         if (hard := update.hard_state) is not None:
             self.term, self.vote, self.commit = hard.term, hard.vote, hard.commit
+
+    def _forget(self, first: int, last: int) -> None:
+        for index in range(first, last + 1):
+            del self.entries[index]
 
 
 @dataclass(slots=True)
 class GroupFacts:
     """One group, as history will tell of it."""
 
+    founders: raft.ConfState
     disks: dict[int, DurableLog] = field(default_factory=dict)
     """By replica id, also of replicas that are no more."""
     committed: dict[int, int] = field(default_factory=dict)
     """The term of each committed entry."""
     commit: int = 0
-    applied: dict[int, tuple[int, int, bytes]] = field(default_factory=dict)
+    applied: dict[int, tuple[bytes, object]] = field(default_factory=dict)
+    """By index: what was applied, and the checksum of the state behind it."""
     appended: dict[tuple[int, int], tuple[int, int, bytes]] = field(default_factory=dict)
     """By (index, term): the term before it, its kind, its data."""
     leaders: dict[int, int] = field(default_factory=dict)
@@ -85,6 +94,13 @@ class GroupFacts:
     """Where each client's entry was applied."""
     seen: dict[int, tuple[int, int, int, int]] = field(default_factory=dict)
     """By replica: life, term, commit, applied, as last looked at."""
+    changes: list[tuple[int, raft.ConfState]] = field(default_factory=list)
+    """Committed changes of membership, and what they led to."""
+
+    def conf_at(self, index: int) -> raft.ConfState:
+        """The membership that the committed entries up to an index lead to."""
+        at = bisect_right(self.changes, index, key=lambda change: change[0])
+        return self.changes[at - 1][1] if at else self.founders
 
 
 @dataclass(slots=True)
@@ -92,17 +108,23 @@ class Look:
     """A replica after a step of the simulation."""
 
     group: int
-    replica: int
     life: int
-    node: raft.RawNode
-    applied: int
+    replica: Replica
     facts: GroupFacts
+
+    @property
+    def id(self) -> int:
+        return self.replica.id
+
+    @property
+    def node(self) -> raft.RawNode:
+        return self.replica.node
 
     def term_at(self, index: int) -> int:
         return self.node._raft.log.term_or_zero(index)
 
     def __str__(self) -> str:
-        return f"replica {self.replica} of group {self.group}"
+        return f"replica {self.id} of group {self.group}"
 
 
 def recovered(state: wal.GroupState, last_term: int) -> tuple[int, int, int, int, int, int]:

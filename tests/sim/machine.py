@@ -1,69 +1,97 @@
-"""The state that is replicated in the simulator: registers, with a disk of its own that forgets."""
+"""The state that is replicated in the simulator: registers, with a disk of its own that forgets.
+
+An entry is the bytes "w REGISTER VALUE PADDING". Beside the registers the state keeps a checksum over
+everything that was ever applied, which travels in snapshots: replicas at the same index have the same.
+"""
 
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-State = tuple[int, dict[str, str]]
+from vecdb_replication.host import StorageFull
+
+
+@dataclass(slots=True)
+class State:
+    """As of an index."""
+
+    index: int = 0
+    digest: int = 0
+    registers: dict[str, str] = field(default_factory=dict)
+
+    def copy(self) -> State:
+        return State(self.index, self.digest, dict(self.registers))
+
+
+def writing(register: str, value: str, padding: int = 0) -> bytes:
+    """The entry that gives a register a value."""
+    return f"w {register} {value} {'x' * padding}".encode()
 
 
 class Registers:
-    """Registers by name. An entry is JSON: [operation, register, value].
+    """Registers by name. What `checkpoint` has not seen is lost in a crash, unless the process alone died.
 
-    What `checkpoint` has not seen is lost in a crash, unless the process alone died.
+    `full` makes it refuse what it is given, as a disk without room would.
     """
 
     def __init__(self) -> None:
-        self.state: State = (0, {})
-        self._durable: State = (0, {})
+        self.state = State()
+        self.full = False
+        self._durable = State()
         self._staged: dict[int, State] = {}
-        self.applied: list[tuple[int, bytes]] = []
-        """What was applied since the simulator looked last."""
 
     @property
     def applied_index(self) -> int:
-        return self.state[0]
+        return self.state.index
 
     @property
     def durable_index(self) -> int:
-        return self._durable[0]
+        return self._durable.index
 
     def apply(self, entries: Sequence[tuple[int, bytes]]) -> list[object]:
-        index, registers = self.state
-        registers = dict(registers)
-        for at, data in entries:
-            assert at > index, f"entry {at} was applied behind {index}"
-            index = at
-            _, name, value = json.loads(data)
-            registers[name] = value
-        self.state = (index, registers)
-        self.applied += entries
-        return [None] * len(entries)
+        """The result of an entry is the checksum behind it."""
+        if self.full:
+            raise StorageFull("no room")
+        state, digests = self.state, []
+        for index, data in entries:
+            assert index > state.index, f"entry {index} was applied behind {state.index}"
+            state.index = index
+            state.digest = zlib.crc32(b"%d " % index + data, state.digest)
+            digests.append(state.digest)
+            _, register, value, _ = data.decode().split(" ")
+            state.registers[register] = value
+        return list(digests)
 
     def read(self, name: str) -> str:
-        return self.state[1].get(name, "")
+        return self.state.registers.get(name, "")
 
     def checkpoint(self) -> int:
-        self._durable = self.state
+        if self._durable.index != self.state.index:
+            self._durable = self.state.copy()
         return self.durable_index
 
     def capture(self) -> tuple[int, bytes]:
         if not self.durable_index:
             raise LookupError("nothing is durable yet")
-        return self.durable_index, json.dumps(self._durable[1], sort_keys=True).encode()
+        durable = self._durable
+        return durable.index, json.dumps([durable.digest, durable.registers], sort_keys=True).encode()
 
     def stage(self, index: int, data: bytes) -> None:
-        self._staged[index] = (index, json.loads(data))
+        digest, registers = json.loads(data)
+        self._staged[index] = State(index, digest, registers)
 
     def install(self, index: int) -> None:
         if index not in self._staged:
             raise LookupError(f"no snapshot of {index} was staged")
-        self.state = self._durable = self._staged[index]
+        self.state = self._staged[index].copy()
+        self._durable = self.state.copy()
         self._staged = {at: state for at, state in self._staged.items() if at > index}
 
     def crash(self, *, power: bool) -> None:
         """The process ends. Without power, what was not made durable is gone."""
+        self.full = False
         if power:
-            self.state = self._durable
-        self.applied.clear()
+            self.state = self._durable.copy()

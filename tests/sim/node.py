@@ -1,10 +1,15 @@
-"""A simulated node: the real core of the host and the real log, on a disk that fails."""
+"""A simulated node: the real core of the host and the real log, on a disk that fails.
+
+What threads do in the real host (write the log, apply, checkpoint, stage) happens here between passes of
+the core, and the core hears of it later: in order, as calls to an event loop are.
+"""
 
 from __future__ import annotations
 
 import errno
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -22,13 +27,12 @@ from vecdb_replication.host import (
 )
 from vecdb_replication.host.recovery import needs_burial
 
-from tests.sim.facts import demand
 from tests.sim.machine import Registers
+from tests.sim.writer import SimWriter, Waiting
 from tests.support.faultfs import FaultFileSystem, Keep
 
 FOLDER = Path("/log")
 _SEGMENT = 16 << 10
-_Batches = list[tuple[Sequence[wal.GroupUpdate], Write | None]]
 OPTIONS = Options(
     snapshot_ticks=40,
     max_message_bytes=2000,
@@ -36,6 +40,9 @@ OPTIONS = Options(
     max_inflight_bytes=8000,
     max_apply_bytes=4000,
 )
+# How often a node looks at its clock: all turns of the wheel that are due by then come at once.
+TICK = OPTIONS.tick_seconds
+_TURNS = tuple(TICK * late for late in (0.75, 0.5, 0.25, 0.0))
 
 
 class Surroundings(Protocol):
@@ -44,13 +51,16 @@ class Surroundings(Protocol):
     @property
     def now(self) -> float: ...
     def later(self, seconds: float, act: Callable[..., None], *args: object) -> None: ...
-    def send(self, source: int, target: int, envelope: Envelope) -> None: ...
+    def send(self, node: SimNode, target: int, envelope: Envelope) -> None: ...
     def node_of(self, group: int, replica: int) -> int | None: ...
     def founders(self, group: int) -> tuple[int, ...]: ...
     def synced(self, node: SimNode, updates: Sequence[wal.GroupUpdate]) -> None: ...
     def reopened(self, node: SimNode, group: int, replica: int) -> None: ...
-    def leaving(self, node: SimNode, envelope: Envelope) -> None: ...
     def stepped(self, node: SimNode) -> None: ...
+    def applied(
+        self, node: SimNode, group: int, entries: Sequence[tuple[int, bytes]], digests: Sequence[object]
+    ) -> None: ...
+    def installed(self, node: SimNode, group: int, machine: Registers) -> None: ...
     def died(self, node: SimNode, why: str) -> None: ...
     def note(self, *what: object) -> None: ...
 
@@ -68,15 +78,20 @@ class SimNode:
         """The replica that the catalogue placed here, by group."""
         self.core: HostCore | None = None
         self.log: wal.Wal | None = None
+        self.writer: SimWriter | None = None
         self.life = 0
         self.paused_until = 0.0
         self.clock_rate = 1.0
+        self.slowness = 1.0
+        """How many times longer than usual syncs, applying and checkpoints take."""
+        self.hung_until = 0.0
+        """No sync comes to its end before."""
+        self.staging_fails = False
         self.reading_fails = False
         self.unsynced: list[Sequence[wal.GroupUpdate]] = []
-        """Records that were written since the last sync."""
-        self._queue: list[tuple[Sequence[wal.GroupUpdate], Write | None]] = []
-        self._writing = False
+        """As the last life left them: records whose sync did not come to its end."""
         self._due = False
+        self._told_until = 0.0
 
     @property
     def up(self) -> bool:
@@ -90,23 +105,31 @@ class SimNode:
         self.reading_fails = False
         world = self.world
         try:
-            self.log = self._opened()
+            self.log = self.opened()
         except (wal.LogFull, wal.WriteFailed, wal.LogFailed, OSError) as error:
             world.note("start", self.number, "refused", type(error).__name__)
             self.disk.restart()
             return False
-        self.unsynced_survived()
-        core = HostCore(
+        for group, replica in self.replicas.items():
+            world.reopened(self, group, replica)
+        self.unsynced = []
+        self.writer = SimWriter(
+            self.log,
+            self.dice,
+            later=self._later,
+            tell=self._tell,
+            delay=self._sync_seconds,
+            synced=partial(world.synced, self),
+            failed=lambda error: world.died(self, str(error)),
+        )
+        self.core = HostCore(
             self.log,
             boot=self.number.to_bytes(4, "little") + self.life.to_bytes(4, "little"),
             draw=lambda ticks: ticks + self.dice.randrange(ticks),
             locate=self._locate,
             options=OPTIONS,
         )
-        self.core = core
         for group, replica in self.replicas.items():
-            if self.life == 1:
-                self.prepare(group, replica)
             self.open(group, replica)
         for group, replica in list(self.replicas.items()):
             if world.node_of(group, replica) != self.number:
@@ -114,33 +137,31 @@ class SimNode:
         self.touch()
         return True
 
-    def _opened(self) -> wal.Wal:
+    def opened(self) -> wal.Wal:
+        """The log in this node's folder."""
         entropy = self.disk.random.randbytes
         return wal.Wal.open(FOLDER, fs=self.disk, segment_bytes=_SEGMENT, cache_bytes=4000, entropy=entropy)
-
-    def unsynced_survived(self) -> None:
-        for group, replica in self.replicas.items():
-            self.world.reopened(self, group, replica)
-        self.unsynced = []
 
     def _locate(self, group: int, replica: int) -> str | None:
         node = self.world.node_of(group, replica)
         return None if node is None else str(node)
 
     def prepare(self, group: int, replica: int) -> None:
-        """Before a replica comes here: whatever the log still has of older ones is buried."""
+        """Before a replica comes here: whatever the log still has of older ones is buried. wal.LogError."""
         assert self.log is not None
+        assert self.writer is not None
         if needs_burial(self.log, group, replica):
-            self.log.append([wal.GroupUpdate(group, tombstone=wal.Tombstone(replica - 1))])
-            self.log.sync()
-            self.all_synced()
+            self.writer.write_now([wal.GroupUpdate(group, tombstone=wal.Tombstone(replica - 1))])
 
     def open(self, group: int, replica: int) -> None:
         """Bring up a replica that the catalogue placed here."""
         assert self.core is not None
         self.replicas[group] = replica
         machine = self.machines.setdefault((group, replica), Registers())
+        before = machine.applied_index
         self.core.open(group, machine, replica, self.world.founders(group))
+        if machine.applied_index != before:
+            self.world.installed(self, group, machine)
         self.touch()
 
     def bury(self, group: int) -> None:
@@ -155,19 +176,34 @@ class SimNode:
         replica = self.replicas.pop(group)
         self.machines.pop((group, replica))
         self.core.forget(group)
-        self._enqueue([wal.GroupUpdate(group, tombstone=wal.Tombstone(replica))], None)
+        self._submit([wal.GroupUpdate(group, tombstone=wal.Tombstone(replica))], lambda _: None)
 
     def die(self, keep: Keep | None) -> None:
         """The process ends; with `keep` the machine too, whose disk keeps so much of what was not synced."""
         self.life += 1
-        self.core = self.log = None
-        self._queue, self._writing, self._due = [], False, False
+        if self.writer is not None:
+            self.unsynced = self.writer.unsynced
+        self.core = self.log = self.writer = None
+        self._due = False
         if keep is None:
             self.disk.restart()
         else:
             self.disk.crash(keep)
         for machine in self.machines.values():
             machine.crash(power=keep is not None)
+
+    def stop(self) -> bool:
+        """End the process in good order, which it can only while nothing is being written. wal.LogError."""
+        assert self.core is not None
+        assert self.log is not None
+        assert self.writer is not None
+        if self.writer.busy:
+            return False
+        if words := self.core.last_words():
+            self.writer.write_now(words)
+        self.log.close()
+        self.die(None)
+        return True
 
     def wipe(self) -> None:
         """A new disk in place of a damaged one: all that was here is gone."""
@@ -176,13 +212,13 @@ class SimNode:
         self.replicas.clear()
         self.unsynced = []
 
-    # Passes
+    # Time
 
     def touch(self) -> None:
         """Something came in: make a pass soon."""
         if not self._due:
             self._due = True
-            self._later(0.0002, self._pass)
+            self._later(0.0001 + self.dice.random() * 0.0006, self._pass)
 
     def _later(self, seconds: float, act: Callable[..., None], *args: object) -> None:
         self.world.later(seconds, self._alive, self.life, act, args)
@@ -198,39 +234,72 @@ class SimNode:
             if self.core is not None:
                 self.world.stepped(self)
 
+    def _tell(self, act: Callable[..., None], *args: object) -> None:
+        """A thread calls the loop, which hears of it a little later: of one call after the other."""
+        now = self.world.now
+        self._told_until = max(self._told_until, now + 0.0001 + self.dice.random() * 0.002)
+        self._later(self._told_until - now, act, *args)
+
+    def _sync_seconds(self) -> float:
+        usual = self.dice.random() * 0.008 * self.slowness
+        return max(usual, self.hung_until - self.world.now)
+
+    def _work(self, seconds: float, act: Callable[..., None], *args: object) -> None:
+        """Something for a thread of the pool, which takes up to so many seconds when nothing is slow."""
+        self._later(self.dice.random() * seconds * self.slowness, act, *args)
+
+    # Passes
+
     def _pass(self) -> None:
         self._due = False
         assert self.core is not None
-        done = self.core.step()
-        self._do(done)
+        self._do(self.core.step())
 
     def _do(self, done: Pass) -> None:
-        assert self.core is not None
-        for peer, envelope in done.envelopes.items():
-            self.world.leaving(self, envelope)
-            self.world.send(self.number, int(peer), envelope)
         if done.write is not None:
-            self._enqueue(done.write.updates, done.write)
-            if not self.up:
-                # The log failed, and the node with it.
-                return
+            write = done.write
+            self._submit(write.updates, partial(self._written, write), partial(self._foresee, write))
+        for peer, envelope in done.envelopes.items():
+            self.world.send(self, int(peer), envelope)
         for task in done.tasks:
-            self._later(self.dice.random() * 0.003, self._perform, task)
+            self._work(0.003, self._perform, task)
         for staging in done.stagings:
-            self._later(self.dice.random() * 0.01, self._stage, staging)
+            self._work(0.02, self._stage, staging)
         for group in done.retries:
             self._later(0.5, self._retry, group)
         for group in done.checkpoints:
-            self.core.groups[group].machine.checkpoint()
+            self._work(0.02, self._checkpoint, self.machines[group, self.replicas[group]])
+
+    def _submit(
+        self,
+        updates: Sequence[wal.GroupUpdate],
+        told: Callable[[Exception | None], None],
+        durable: Callable[[], None] = lambda: None,
+    ) -> None:
+        assert self.writer is not None
+        self.writer.submit(Waiting(updates, told, durable))
+
+    def _foresee(self, write: Write) -> None:
+        for task in write.foreseen:
+            self._work(0.003, self._perform, task)
+
+    def _written(self, write: Write, error: Exception | None) -> None:
+        assert self.core is not None
+        self.core.written(write, error)
+        self.touch()
 
     def _stage(self, staging: Staging) -> None:
-        assert self.core is not None
         assert isinstance(staging.machine, Registers)
-        if self.disk.capacity is not None and self.dice.random() < 0.5:
-            self.core.staged(staging, OSError(errno.ENOSPC, "no room for a snapshot"))
+        error = None
+        if self.staging_fails or (self.disk.capacity is not None and self.dice.random() < 0.5):
+            error = OSError(errno.ENOSPC, "no room for a snapshot")
         else:
             staging.machine.stage(staging.snapshot.index, staging.snapshot.data)
-            self.core.staged(staging, None)
+        self._tell(self._staged, staging, error)
+
+    def _staged(self, staging: Staging, error: Exception | None) -> None:
+        assert self.core is not None
+        self.core.staged(staging, error)
         self.touch()
 
     def _retry(self, group: int) -> None:
@@ -239,30 +308,39 @@ class SimNode:
         self.touch()
 
     def _perform(self, task: Task) -> None:
-        assert self.core is not None
-        held = self.core.groups.get(task.group)
-        if held is None or held.task is not task:
-            return
+        """In a worker: the state has it, and the core is yet to hear of it."""
         machine = task.machine
         assert isinstance(machine, Registers)
         results: Sequence[object] | BaseException = ()
         if task.install:
             machine.install(task.install)
-        elif task.entries and self.disk.capacity is not None and self.dice.random() < 0.3:
-            results = StorageFull("no room")
+            self.world.installed(self, task.group, machine)
         elif task.entries:
-            results = machine.apply(task.entries)
+            machine.full = self.disk.capacity is not None and self.dice.random() < 0.3
+            try:
+                results = machine.apply(task.entries)
+            except StorageFull as full:
+                results = full
+            else:
+                self.world.applied(self, task.group, task.entries, results)
+        self._tell(self._applied, task, results)
+
+    def _applied(self, task: Task, results: Sequence[object] | BaseException) -> None:
+        assert self.core is not None
         self.core.applied(task, results)
         self.touch()
 
+    # What comes in
+
     def receive(self, source: int, envelope: Envelope) -> None:
         """An envelope arrived."""
-        self._later(0.0, self._receive, source, envelope)
+        self._alive(self.life, self._receive, (source, envelope))
 
     def _receive(self, source: int, envelope: Envelope) -> None:
         assert self.core is not None
         self.core.receive(str(source), envelope)
-        self.touch()
+        if self.core.is_due:
+            self.touch()
 
     def report(self, group: int, replica: int, failed: bool) -> None:
         """What became of a snapshot."""
@@ -270,104 +348,58 @@ class SimNode:
             self.core.report_snapshot(group, replica, failed=failed)
             self.touch()
 
-    def tick(self) -> None:
-        """The clock of this node."""
-        if self.core is not None and self.paused_until <= self.world.now:
-            self.core.tick(self.world.now * self.clock_rate)
+    def lose(self, peer: int) -> None:
+        """The connection to a peer broke."""
+        if self.core is not None:
+            self.core.unreachable(str(peer))
             self.touch()
 
-    # The log's writer: what is waiting shares one record and one sync, as in `wal.LogWriter`
-
-    def _enqueue(self, updates: Sequence[wal.GroupUpdate], write: Write | None) -> None:
-        self._queue.append((updates, write))
-        self._write()
-
-    def _write(self) -> None:
-        if self._writing or not self._queue:
-            return
-        self._writing = True
-        batches, self._queue = self._queue, []
-        written = self._append(batches)
-        if self.core is not None:
-            self._later(0.0005 + self.dice.random() * 0.008, self._sync, written)
-
-    def _append(self, batches: _Batches) -> _Batches:
-        assert self.log is not None
-        updates = [update for batch, _ in batches for update in batch]
-        try:
-            self.log.append(updates)
-        except wal.LogMisuse as misuse:
-            if len(batches) > 1:
-                return [each for batch in batches for each in self._append([batch])]
-            self._answer(batches, misuse)
-            return []
-        except wal.LogFailed as failed:
-            self.world.died(self, str(failed))
-            return []
-        except wal.LogError as refused:
-            self._answer(batches, refused)
-            return []
-        if updates:
-            self.unsynced.append(updates)
-        return batches
-
-    def _answer(self, batches: _Batches, error: Exception | None) -> None:
-        for _, write in batches:
-            if write is not None:
-                self._later(0.0001, self._written, write, error)
-
-    def _sync(self, batches: _Batches) -> None:
-        assert self.log is not None
-        assert self.core is not None
-        try:
-            self.log.sync()
-        except wal.LogFailed as failed:
-            self.world.died(self, str(failed))
-            return
-        self.all_synced()
-        for _, write in batches:
-            if write is not None:
-                self._written(write, None)
-                for task in write.foreseen:
-                    self._later(self.dice.random() * 0.003, self._perform, task)
-        self._writing = False
-        self._write()
-
-    def all_synced(self) -> None:
-        unsynced, self.unsynced = self.unsynced, []
-        for record in unsynced:
-            self.world.synced(self, record)
-
-    def _written(self, write: Write, error: Exception | None) -> None:
-        assert self.core is not None
-        self.core.written(write, error)
-        self.touch()
+    def tick(self) -> None:
+        """The clock of this node."""
+        core = self.core
+        if core is not None and self.paused_until <= self.world.now:
+            now = self.world.now * self.clock_rate
+            for late in _TURNS:
+                core.tick(now - late)
+            if core.is_due:
+                self.touch()
 
     # Upkeep
 
     def compact(self, group: int) -> None:
         """Checkpoint a group, drop its entries, and old segments."""
-        if self.core is None or self.log is None or group not in self.replicas:
-            return
-        self.machines[group, self.replicas[group]].checkpoint()
+        if self.core is not None and (machine := self.machines.get((group, self.replicas.get(group, 0)))):
+            self._work(0.02, self._checkpoint, machine)
+            self._work(0.05, self._tell, self._shorten, group)
+
+    def _checkpoint(self, machine: Registers) -> None:
+        machine.checkpoint()
+
+    def _shorten(self, group: int) -> None:
+        assert self.core is not None
         if (update := self.core.shorten(group)) is not None:
-            self._enqueue([update], None)
-        self._later(0.05, self._drop)
+            self._submit([update], partial(self._shortened, group))
+        self._work(0.05, self._drop)
+
+    def _shortened(self, group: int, error: Exception | None) -> None:
+        assert self.core is not None
+        if error is not None:
+            self.core.unshorten(group)
 
     def _drop(self) -> None:
-        if self._writing or self.log is None:
+        assert self.log is not None
+        assert self.writer is not None
+        if self.writer.busy:
+            # The log's lock is held for as long as a record is written and synced.
             return
         try:
             self.log.drop_segments()
-        except wal.LogFailed as failed:
+        except (wal.LogFailed, wal.LogDamaged) as failed:
             self.world.died(self, str(failed))
         except wal.WriteFailed:
             return
-        except wal.LogDamaged as damaged:
-            self.world.died(self, str(damaged))
 
-    def has_room_trouble(self) -> bool:
-        return self.disk.capacity is not None
+    # What goes wrong with the disk
 
     def fill(self, room: int) -> None:
         """From now on the disk takes so many bytes more."""
@@ -378,21 +410,10 @@ class SimNode:
         self.reading_fails = self.reading_fails or op == "pread"
         self.disk.fail(op, error=errno.EIO)  # type: ignore[arg-type]
 
-    def flip(self) -> bool:
-        """Turn a bit that a synced record follows, in a log that is closed. False where there is none."""
-        image = self.disk.image()
-        logs = [path for path in image if path.suffix == ".log"]
-        if len(logs) < 2:
-            return False
-        path = self.dice.choice(logs[:-1])
-        self.disk.flip(path, self.dice.randrange(len(image[path]) * 8))
-        return True
-
-    def start_damaged(self) -> None:
-        """Open a log with a flipped bit: it has to be noticed."""
-        try:
-            log = self._opened()
-        except wal.LogDamaged:
-            return
-        log.close()
-        demand(False, f"node {self.number} opened a log with a flipped bit")
+    def mend(self) -> None:
+        """Everything works as it should."""
+        self.disk.capacity = None
+        self.disk.mend()
+        self.paused_until = self.hung_until = 0.0
+        self.slowness = 1.0
+        self.staging_fails = False

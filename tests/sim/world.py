@@ -1,8 +1,7 @@
-"""The simulated cluster: nodes, clock, network, catalogue, and everything that is checked after each step."""
+"""The simulated cluster: nodes, clock, network, the catalogue that places replicas, and clients."""
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import random
 from collections import Counter
@@ -12,26 +11,20 @@ from vecdb_replication import raft, wal
 from vecdb_replication.host import Envelope
 from vecdb_replication.host.group import Group
 
-from tests.sim.clients import Client
-from tests.sim.facts import DurableLog, GroupFacts, Look, Violation, demand
+from tests.sim.clients import Call, Client
+from tests.sim.facts import Violation, demand
 from tests.sim.history import Operation, is_linearizable
-from tests.sim.invariants import (
-    durable_cause,
-    durable_quorum,
-    election_safety,
-    leader_completeness,
-    log_matching,
-    monotone,
-    recovered_log,
-    state_machine_safety,
-)
+from tests.sim.machine import Registers
 from tests.sim.network import Network
-from tests.sim.node import SimNode
+from tests.sim.node import TICK, SimNode
+from tests.sim.watch import Watch
 
 NODES = 5
-GROUPS = (1, 2)
-FOUNDERS = (1, 2, 3)
-_TICK = 0.025
+# How many voters each group has, by seed: a group of one and one of two go with one of three. Ids that
+# share a slot of the wheel tick together, and share envelopes.
+SHAPES = ({1: 3, 5: 3}, {1: 3, 2: 2}, {1: 3, 5: 1}, {1: 3, 2: 1, 5: 2})
+# For how long answers to a register's operations may come in after its last one began.
+_LATE = 12.0
 
 
 class World:
@@ -41,32 +34,38 @@ class World:
         self.seed = seed
         self.dice = random.Random(seed)
         self.now = 0.0
-        self.groups = GROUPS
+        self.sizes = self.dice.choice(SHAPES)
+        self.groups = tuple(self.sizes)
         self.counts: Counter[str] = Counter()
-        self.digest = hashlib.sha256()
         self._trace = trace
         self._heap: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
         self._sequence = 0
         self.histories: dict[str, list[Operation]] = {}
-        self.facts = {group: GroupFacts() for group in GROUPS}
+        self.calls: dict[Call, None] = {}
+        """What clients asked for and nobody has answered."""
         # The catalogue: where each replica is, who founded the group, and which id comes next.
-        self.placement = {group: {replica: replica for replica in FOUNDERS} for group in GROUPS}
+        self.placement: dict[int, dict[int, int]] = {group: {} for group in self.groups}
         self.removed: dict[int, set[int]] = {}
         """By group, ids that were members once."""
-        self.next_id = dict.fromkeys(GROUPS, len(FOUNDERS) + 1)
+        self.next_id = {group: size + 1 for group, size in self.sizes.items()}
+        self.watch = Watch(
+            {group: self.founders(group) for group in self.groups}, self.counts, self.note
+        )
         self.network = Network(self.dice, self.later, self._deliver, self._report)
         self.nodes = {
             number: SimNode(number, self.dice.randrange(1 << 30), self) for number in range(1, NODES + 1)
         }
-        for group in GROUPS:
-            for replica in FOUNDERS:
-                self.nodes[replica].replicas[group] = replica
-                self.facts[group].disks[replica] = DurableLog()
         for node in self.nodes.values():
             # No two clocks are alike: some run up to a fifth too fast or too slow.
             node.clock_rate = 0.8 + 0.4 * self.dice.random()
             demand(node.start(), "a fresh node starts")
-            self.later(_TICK, self._tick, node)
+            self.later(TICK * self.dice.random(), self._tick, node)
+        for group in self.groups:
+            homes = self.dice.sample(list(self.nodes.values()), self.sizes[group])
+            for replica, node in zip(self.founders(group), homes, strict=True):
+                self.placement[group][replica] = node.number
+                node.prepare(group, replica)
+                node.open(group, replica)
         self.clients = [
             Client(number, self.dice.randrange(1 << 30), self) for number in range(1, clients + 1)
         ]
@@ -80,13 +79,15 @@ class World:
 
     def run(self, until: float) -> None:
         """Let time pass. Violation names the seed and the moment."""
+        heap, pop, steps = self._heap, heapq.heappop, 0
         try:
-            while self._heap and self._heap[0][0] <= until:
-                self.now, _, act, args = heapq.heappop(self._heap)
+            while heap and heap[0][0] <= until:
+                self.now, _, act, args = pop(heap)
                 act(*args)
-                self.counts["steps"] += 1
+                steps += 1
         except Exception as error:
             raise self.violation(repr(error)) from error
+        self.counts["steps"] += steps
         self.now = until
 
     def violation(self, what: str) -> Violation:
@@ -96,19 +97,20 @@ class World:
 
     def _tick(self, node: SimNode) -> None:
         node.tick()
-        self.later(_TICK, self._tick, node)
+        if node.up:
+            self.stepped(node)
+        self.later(TICK, self._tick, node)
 
     def note(self, *what: object) -> None:
         """A line of the trace."""
-        line = f"{self.now:.6f} {' '.join(map(str, what))}"
-        self.digest.update(line.encode() + b"\n")
         if self._trace is not None:
-            self._trace(line)
+            self._trace(f"{self.now:.6f} {' '.join(map(str, what))}")
 
     # What nodes do
 
-    def send(self, source: int, target: int, envelope: Envelope) -> None:
-        self.network.send(source, target, envelope)
+    def send(self, node: SimNode, target: int, envelope: Envelope) -> None:
+        self.watch.leaving(node, envelope)
+        self.network.send(node.number, target, envelope)
 
     def _deliver(self, source: int, target: int, envelope: Envelope) -> bool:
         node = self.nodes[target]
@@ -120,84 +122,30 @@ class World:
     def _report(self, source: int, group: int, replica: int, failed: bool) -> None:
         self.nodes[source].report(group, replica, failed)
 
-    def leaving(self, node: SimNode, envelope: Envelope) -> None:
-        """Before anything leaves: it must not vouch for what a power cut could take back."""
-        for group, message in envelope.messages:
-            durable_cause.check(group, self.facts[group].disks[message.from_], message)
-            self.counts["checks"] += 1
-            self.note(
-                node.number,
-                "->",
-                group,
-                message.type.value,
-                message.from_,
-                message.to,
-                message.term,
-                message.index,
-                len(message.entries),
-                message.commit,
-                int(message.reject),
-            )
-
     def synced(self, node: SimNode, updates: Sequence[wal.GroupUpdate]) -> None:
-        """A record is on a disk for good."""
-        for update in updates:
-            if update.tombstone is not None:
-                continue
-            facts = self.facts[update.group]
-            replica = node.replicas.get(update.group)
-            if replica is None:
-                continue
-            disk = facts.disks[replica]
-            log_matching.check(update.group, facts, disk, update)
-            before = disk.copy()
-            disk.apply(update)
-            monotone.check_disk(update.group, replica, before, disk)
-            self.counts["checks"] += 2
-        self.note(node.number, "synced", [(u.group, len(u.entries)) for u in updates])
+        self.watch.synced(node, updates)
 
     def reopened(self, node: SimNode, group: int, replica: int) -> None:
-        """A log was opened again."""
-        assert node.log is not None
-        disks = self.facts[group].disks
-        mine = [[u for u in record if u.group == group and u.tombstone is None] for record in node.unsynced]
-        disks[replica] = recovered_log.check(group, disks[replica], mine, node.log)
-        self.counts["checks"] += 1
+        self.watch.reopened(node, group, replica)
+
+    def applied(
+        self, node: SimNode, group: int, entries: Sequence[tuple[int, bytes]], digests: Sequence[object]
+    ) -> None:
+        self.watch.applied(group, entries, digests)
+
+    def installed(self, node: SimNode, group: int, machine: Registers) -> None:
+        self.watch.installed(node, group, machine)
 
     def stepped(self, node: SimNode) -> None:
         """Something happened at a node: look at all its replicas."""
-        if node.core is None:
-            return
-        for group, held in list(node.core.groups.items()):
+        assert node.core is not None
+        for group, held in node.core.groups.items():
             if held.removed:
                 continue
             if held.failure is not None:
                 self._ended(node, held)
                 return
-            self._look(node, group, held)
-
-    def _look(self, node: SimNode, group: int, held: Group) -> None:
-        facts, replica = self.facts[group], held.replica
-        life = node.life * 1000 + replica.epoch
-        core = replica.node
-        now = (life, core.term, core.committed, core.applied)
-        machine = node.machines[group, replica.id]
-        for index, data in machine.applied:
-            state_machine_safety.check(group, facts, index, data)
-        machine.applied.clear()
-        if facts.seen.get(replica.id) == now and core.term in facts.leaders:
-            return
-        look = Look(group, replica.id, life, core, core.applied, facts)
-        demand(replica.applied <= facts.commit or core.committed >= replica.applied, f"{look} is too far")
-        monotone.check(look)
-        durable_quorum.check(look)
-        leader_completeness.check(look)
-        if core.role is raft.Role.LEADER and core.term not in facts.leaders:
-            self.counts["elections"] += 1
-            self.note("leader", group, replica.id, core.term)
-        election_safety.check(look)
-        facts.seen[replica.id] = now
-        self.counts["checks"] += 5
+            self.watch.look(node, group, held)
 
     def _ended(self, node: SimNode, held: Group) -> None:
         cause = held.failure.__cause__ if held.failure is not None else None
@@ -227,7 +175,7 @@ class World:
         return self.placement[group].get(replica)
 
     def founders(self, group: int) -> tuple[int, ...]:
-        return FOUNDERS
+        return tuple(range(1, self.sizes[group] + 1))
 
     def allot(self, group: int, node: SimNode) -> int:
         """A new replica on a node: an id that was never used. wal.LogError where the disk refuses it."""
@@ -235,7 +183,7 @@ class World:
         self.next_id[group] += 1
         node.prepare(group, replica)
         self.placement[group][replica] = node.number
-        self.facts[group].disks[replica] = DurableLog()
+        self.watch.placed(group, replica)
         node.open(group, replica)
         return replica
 
@@ -255,28 +203,26 @@ class World:
     def record(self, operation: Operation) -> None:
         """A client began something."""
         self.histories.setdefault(operation.name, []).append(operation)
+        self.counts["begun"] += 1
 
     def acknowledged(self, group: int, index: int, data: bytes) -> None:
-        """A client was told that its write is done: it has to be where it was said to be, for ever."""
-        self.counts["writes"] += 1
-        known = self.facts[group].applied.get(index)
-        pending = [
-            d
-            for node in self.nodes.values()
-            for m in node.machines.values()
-            for i, d in m.applied
-            if i == index and d == data
-        ]
-        demand(
-            bool(pending) or (known is not None and known[2] == data),
-            f"group {group}: {data!r} was acknowledged at {index}, where {known} is",
-        )
+        self.watch.acknowledged(group, index, data)
 
-    def judge(self) -> None:
-        """Check what the clients saw so far, and forget it."""
+    def waiting(self, begun: float) -> list[Call]:
+        """Calls that began by then and were not answered by a member that has been up all the time."""
+        found = []
+        for call in list(self.calls):
+            node, replica = call.node, call.node.replicas.get(call.group)
+            if call.life != node.life:
+                del self.calls[call]
+            elif call.operation.begin <= begun and replica is not None:
+                found.append(call)
+        return found
+
+    def judge(self, *, all_over: bool = False) -> None:
+        """Check what the clients saw so far, and forget it; all of it once nobody does anything any more."""
         for name, operations in list(self.histories.items()):
-            # Registers are used for some seconds; then nobody waits for an answer any more.
-            if operations[-1].begin > self.now - 12:
+            if not all_over and operations[-1].begin > self.now - _LATE:
                 continue
             del self.histories[name]
             self.counts["histories"] += 1

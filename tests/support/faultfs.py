@@ -97,12 +97,16 @@ class FaultFileSystem:
         """Let the nth `op` from now on fail, once; of those on files whose name contains `name`."""
         self._faults.append(_Fault(op, nth, error, name))
 
+    def mend(self) -> None:
+        """No operation that was to fail does."""
+        self._faults.clear()
+
     def restart(self) -> None:
         """The process dies, the machine lives on: handles and locks go, the page cache stays."""
         self._life += 1
         self.handles.clear()
         self._locked.clear()
-        self._faults.clear()
+        self.mend()
 
     def crash(self, keep: Keep = "none") -> None:
         """The power fails: of what was not synced, `keep` nothing, everything, or a random part."""

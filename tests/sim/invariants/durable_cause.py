@@ -7,9 +7,15 @@ from vecdb_replication import raft
 
 from tests.sim.facts import DurableLog, demand
 
+VOUCHING = frozenset({raft.MessageType.VOTE, raft.MessageType.VOTE_RESP, raft.MessageType.APP_RESP})
 
-def check(group: int, disk: DurableLog, message: raft.Message) -> None:
-    """A vote is on the voter's disk, an acknowledged entry on the disk of who acknowledges it."""
+
+def check(group: int, disk: DurableLog, message: raft.Message, believed: int) -> None:
+    """A vote is on the voter's disk, an acknowledged entry on the disk of who acknowledges it.
+
+    `believed` is the term of the entry at the message's index as its sender's core has it, 0 where it is
+    compacted there.
+    """
     kind, term = message.type, message.term
     who = f"replica {message.from_} of group {group}"
     if kind is raft.MessageType.VOTE_RESP and not message.reject:
@@ -31,6 +37,7 @@ def check(group: int, disk: DurableLog, message: raft.Message) -> None:
         # An acknowledgement of an older term may be of entries that the new leader replaced before they
         # were written. It is harmless: the replica had them when it voted, or did not vote at all.
         demand(
-            disk.term > term or disk.last >= message.index,
-            f"{who} acknowledges entry {message.index}; its disk ends at {disk.last}",
+            disk.term > term or message.index == 0 or disk.has(message.index, believed),
+            f"{who} acknowledges entry {message.index} of term {believed};"
+            f" its disk ends at {disk.last} and has {disk.term_at(message.index)} there",
         )

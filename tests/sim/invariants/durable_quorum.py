@@ -6,13 +6,16 @@ moment would leave, not what was written.
 
 from __future__ import annotations
 
-from tests.sim.facts import Look, demand
+from vecdb_replication import wal
+
+from tests.sim.facts import DurableLog, GroupFacts, Look, demand
+from tests.sim.invariants import membership
 
 
 def check(look: Look) -> None:
     """Go through what the replica's commit index passed since it was looked at last."""
     facts, node = look.facts, look.node
-    life, _, commit, _ = facts.seen.get(look.replica, (0, 0, 0, 0))
+    life, _, commit, _ = facts.seen.get(look.id, (0, 0, 0, 0))
     start = node._raft.log.first_index()
     if life == look.life:
         start = max(start, commit + 1)
@@ -23,6 +26,7 @@ def check(look: Look) -> None:
         demand(known == term, f"{look} committed entry {index} of term {term}; before it was of term {known}")
         if index <= facts.commit:
             continue
+        demand(index == facts.commit + 1, f"{look} committed entry {index}; nobody did {facts.commit + 1}")
         for voters in (config.voters, config.outgoing):
             having = [v for v in sorted(voters) if v in facts.disks and facts.disks[v].has(index, term)]
             demand(
@@ -30,3 +34,18 @@ def check(look: Look) -> None:
                 f"{look} committed entry {index} of term {term}; of {sorted(voters)} only {having} have it",
             )
         facts.commit = index
+        _, kind, data = facts.appended[index, term]
+        membership.committed(facts, index, kind, data)
+
+
+def check_overwriting(group: int, facts: GroupFacts, disk: DurableLog, update: wal.GroupUpdate) -> None:
+    """A record is about to replace entries of a disk: none of them is committed."""
+    if not update.entries:
+        return
+    new = {entry.index: entry.term for entry in update.entries}
+    for index in range(max(update.entries[0].index, disk.first), disk.last + 1):
+        term = disk.term_at(index)
+        demand(
+            term != facts.committed.get(index) or new.get(index) == term,
+            f"group {group}: entry {index} of term {term}, which is committed, is replaced on a disk",
+        )

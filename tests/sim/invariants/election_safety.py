@@ -11,5 +11,5 @@ def check(look: Look) -> None:
     """A replica that leads is the only one that ever did in its term."""
     if look.node.role is raft.Role.LEADER:
         term = look.node.term
-        first = look.facts.leaders.setdefault(term, look.replica)
-        demand(first == look.replica, f"{look} leads in term {term}, and so did replica {first}")
+        first = look.facts.leaders.setdefault(term, look.id)
+        demand(first == look.id, f"{look} leads in term {term}, and so did replica {first}")

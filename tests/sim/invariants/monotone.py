@@ -1,4 +1,8 @@
-"""Terms, commit and applied indexes only rise; a term has one vote (Raft paper, 5.1 and figure 2)."""
+"""Terms, commit and applied indexes only rise; a term has one vote (Raft paper, 5.1 and figure 2).
+
+Between lives of a replica only what is durable counts: a commit index may be forgotten, a term may not
+once it was synced, and what a new life begins with is `recovered_log`'s business.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +10,20 @@ from tests.sim.facts import DurableLog, Look, demand
 
 
 def check(look: Look) -> None:
-    """Compare a replica with itself a step ago. A new life of it may have forgotten commits, not terms."""
-    life, term, commit, applied = look.facts.seen.get(look.replica, (0, 0, 0, 0))
+    """Compare a replica with itself a step ago, in the same life."""
+    life, term, commit, applied = look.facts.seen.get(look.id, (0, 0, 0, 0))
     node = look.node
     if look.life == life:
         demand(node.term >= term, f"{look} went back from term {term} to {node.term}")
         demand(node.committed >= commit, f"{look} went back from commit {commit} to {node.committed}")
-        demand(look.applied >= applied, f"{look} went back from applied {applied} to {look.applied}")
-    demand(look.applied <= node.committed, f"{look} applied {look.applied} beyond {node.committed}")
+        demand(node.applied >= applied, f"{look} went back from applied {applied} to {node.applied}")
+    demand(node.applied <= node.committed, f"{look} applied {node.applied} beyond {node.committed}")
 
 
-def check_disk(group: int, replica: int, before: DurableLog, now: DurableLog) -> None:
-    """Compare a disk with itself a sync ago."""
+def check_disk(group: int, replica: int, before: tuple[int, int], now: DurableLog) -> None:
+    """Compare a disk with its (term, vote) a sync ago."""
+    term, vote = before
     name = f"replica {replica} of group {group}"
-    demand(now.term >= before.term, f"the disk of {name} went back from term {before.term} to {now.term}")
-    changed = now.term == before.term and before.vote not in (0, now.vote)
-    demand(not changed, f"{name} voted for {before.vote} and {now.vote} in term {now.term}")
+    demand(now.term >= term, f"the disk of {name} went back from term {term} to {now.term}")
+    changed = now.term == term and vote not in (0, now.vote)
+    demand(not changed, f"{name} voted for {vote} and {now.vote} in term {now.term}")
