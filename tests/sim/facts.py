@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from vecdb_replication import raft, wal
 from vecdb_replication.host.replica import Replica
@@ -14,10 +15,9 @@ class Violation(AssertionError):
     """An invariant does not hold; the message says which."""
 
 
-def demand(holds: bool, what: str) -> None:
-    """Raise Violation unless it holds."""
-    if not holds:
-        raise Violation(what)
+def fail(what: str) -> NoReturn:
+    """Something does not hold. Raises Violation."""
+    raise Violation(what)
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vecdb_replication.host import GroupError, NotLeader, Proposal
 
-from tests.sim.facts import demand
+from tests.sim.facts import fail
 from tests.sim.machine import writing
 from tests.sim.network import Weather
 from tests.sim.world import World
@@ -31,7 +31,8 @@ def heal(world: World) -> None:
         waiting = [call for call in waiting if _is_member(world, call.group, call.node.replicas[call.group])]
         if not waiting:
             break
-        demand(world.now < mended + _SECONDS, f"never answered, though all was mended: {waiting[0]}")
+        if world.now >= mended + _SECONDS:
+            fail(f"never answered, though all was mended: {waiting[0]}")
         world.run(world.now + _STEP)
     world.counts["healings"] += 1
 
@@ -47,7 +48,8 @@ def _is_member(world: World, group: int, replica: int) -> bool:
 def _heal(world: World, group: int, deadline: float) -> None:
     written: list[int] = []
     while not written:
-        demand(world.now < deadline, f"group {group} takes no write after everything was mended")
+        if world.now >= deadline:
+            fail(f"group {group} takes no write after everything was mended")
         found = world.leader(group)
         if found is not None:
             core = found[0].core
@@ -60,7 +62,8 @@ def _heal(world: World, group: int, deadline: float) -> None:
             found[0].touch()
         world.run(world.now + _STEP)
     while not _all_have(world, group, written[0]):
-        demand(world.now < deadline, f"group {group}: not all members caught up after all was mended")
+        if world.now >= deadline:
+            fail(f"group {group}: not all members caught up after all was mended")
         world.run(world.now + _STEP)
 
 

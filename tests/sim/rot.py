@@ -8,7 +8,7 @@ from vecdb_replication.wal import LogDamaged
 from vecdb_replication.wal.codec import HEADER_BYTES, SegmentHeader
 from vecdb_replication.wal.scan import records
 
-from tests.sim.facts import demand
+from tests.sim.facts import fail
 from tests.sim.node import SimNode
 
 
@@ -43,4 +43,4 @@ def start_damaged(node: SimNode) -> None:
     except LogDamaged:
         return
     log.close()
-    demand(False, f"node {node.number} opened a log with a flipped bit")
+    fail(f"node {node.number} opened a log with a flipped bit")

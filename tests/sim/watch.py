@@ -13,7 +13,7 @@ from vecdb_replication import raft, wal
 from vecdb_replication.host import Envelope
 from vecdb_replication.host.group import Group
 
-from tests.sim.facts import DurableLog, GroupFacts, Look, demand
+from tests.sim.facts import DurableLog, GroupFacts, Look, fail
 from tests.sim.invariants import (
     durable_cause,
     durable_quorum,
@@ -124,10 +124,8 @@ class Watch:
         """
         self.counts["writes"] += 1
         known = self.facts[group].applied.get(index)
-        demand(
-            known is not None and known[0] == data,
-            f"group {group}: {data!r} was acknowledged at {index}, where {known} is",
-        )
+        if known is None or known[0] != data:
+            fail(f"group {group}: {data!r} was acknowledged at {index}, where {known} is")
 
     # What a replica has
 
@@ -153,7 +151,8 @@ class Watch:
         look = Look(group, node.life * 1000 + replica.epoch, replica, facts)
         monotone.check(look)
         durable_quorum.check(look)
-        demand(replica.applied <= facts.commit, f"{look} applied {replica.applied}, which is not committed")
+        if replica.applied > facts.commit:
+            fail(f"{look} applied {replica.applied}, which is not committed")
         membership.check(look)
         leader_completeness.check(look)
         if core.role is raft.Role.LEADER and core.term not in facts.leaders:

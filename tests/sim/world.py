@@ -12,7 +12,7 @@ from vecdb_replication.host import Envelope
 from vecdb_replication.host.group import Group
 
 from tests.sim.clients import Call, Client
-from tests.sim.facts import Violation, demand
+from tests.sim.facts import Violation, fail
 from tests.sim.history import Operation, is_linearizable
 from tests.sim.machine import Registers
 from tests.sim.network import Network
@@ -48,9 +48,7 @@ class World:
         self.removed: dict[int, set[int]] = {}
         """By group, ids that were members once."""
         self.next_id = {group: size + 1 for group, size in self.sizes.items()}
-        self.watch = Watch(
-            {group: self.founders(group) for group in self.groups}, self.counts, self.note
-        )
+        self.watch = Watch({group: self.founders(group) for group in self.groups}, self.counts, self.note)
         self.network = Network(self.dice, self.later, self._deliver, self._report)
         self.nodes = {
             number: SimNode(number, self.dice.randrange(1 << 30), self) for number in range(1, NODES + 1)
@@ -58,7 +56,8 @@ class World:
         for node in self.nodes.values():
             # No two clocks are alike: some run up to a fifth too fast or too slow.
             node.clock_rate = 0.8 + 0.4 * self.dice.random()
-            demand(node.start(), "a fresh node starts")
+            if not node.start():
+                fail("a fresh node starts")
             self.later(TICK * self.dice.random(), self._tick, node)
         for group in self.groups:
             homes = self.dice.sample(list(self.nodes.values()), self.sizes[group])

@@ -3,11 +3,14 @@ responding; thesis, 3.8 and 10.2.1)."""
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from vecdb_replication import raft
+from vecdb_replication.raft import MessageType
 
-from tests.sim.facts import DurableLog, demand
+from tests.sim.facts import DurableLog, fail
 
-VOUCHING = frozenset({raft.MessageType.VOTE, raft.MessageType.VOTE_RESP, raft.MessageType.APP_RESP})
+VOUCHING = frozenset({MessageType.VOTE, MessageType.VOTE_RESP, MessageType.APP_RESP})
 
 
 def check(group: int, disk: DurableLog, message: raft.Message, believed: int) -> None:
@@ -16,28 +19,27 @@ def check(group: int, disk: DurableLog, message: raft.Message, believed: int) ->
     `believed` is the term of the entry at the message's index as its sender's core has it, 0 where it is
     compacted there.
     """
-    kind, term = message.type, message.term
-    who = f"replica {message.from_} of group {group}"
-    if kind is raft.MessageType.VOTE_RESP and not message.reject:
-        demand(
-            disk.term > term or (disk.term == term and disk.vote == message.to),
-            f"{who} grants {message.to} a vote in term {term}; its disk has {disk.vote} in {disk.term}",
+    if message.reject or disk.term > message.term:
+        # Whatever it says of an older term: an acknowledgement may be of entries that the new leader
+        # replaced before they were written. It is harmless: the replica had them when it voted, or did
+        # not vote at all.
+        return
+    kind, index = message.type, message.index
+    if disk.term < message.term:
+        _fail(group, message, f"its disk is in term {disk.term}")
+    if kind is MessageType.VOTE_RESP and disk.vote != message.to:
+        _fail(group, message, f"its disk has a vote for {disk.vote}")
+    # Asked for twice in a term, with another log the second time, votes for the first could be counted.
+    if kind is MessageType.VOTE and not (disk.vote == message.from_ and disk.has(index, message.log_term)):
+        _fail(group, message, f"its disk has a vote for {disk.vote} and ends at {disk.last}")
+    if kind is MessageType.APP_RESP and index and not disk.has(index, believed):
+        _fail(
+            group, message, f"its disk ends at {disk.last}, with {disk.term_at(index)} for {believed} there"
         )
-    if kind is raft.MessageType.VOTE:
-        # Asked for twice in a term, with another log the second time, votes for the first could be counted.
-        demand(
-            disk.term > term
-            or (
-                disk.term == term and disk.vote == message.from_ and disk.has(message.index, message.log_term)
-            ),
-            f"{who} asks for votes in term {term} with entry {message.index}; its disk is behind that",
-        )
-    if kind is raft.MessageType.APP_RESP and not message.reject:
-        demand(disk.term >= term, f"{who} acknowledges in term {term}; its disk is in {disk.term}")
-        # An acknowledgement of an older term may be of entries that the new leader replaced before they
-        # were written. It is harmless: the replica had them when it voted, or did not vote at all.
-        demand(
-            disk.term > term or message.index == 0 or disk.has(message.index, believed),
-            f"{who} acknowledges entry {message.index} of term {believed};"
-            f" its disk ends at {disk.last} and has {disk.term_at(message.index)} there",
-        )
+
+
+def _fail(group: int, message: raft.Message, why: str) -> NoReturn:
+    fail(
+        f"replica {message.from_} of group {group} sends {message.to} a {message.type.value}"
+        f" in term {message.term} about entry {message.index}; {why}"
+    )

@@ -8,31 +8,34 @@ from __future__ import annotations
 
 from vecdb_replication import wal
 
-from tests.sim.facts import DurableLog, GroupFacts, Look, demand
+from tests.sim.facts import DurableLog, GroupFacts, Look, fail
 from tests.sim.invariants import membership
 
 
 def check(look: Look) -> None:
-    """Go through what the replica's commit index passed since it was looked at last."""
+    """Go through what the replica's commit index passed since it was looked at last.
+
+    Of a new life the last committed entry tells for all before it, which log matching looks after.
+    """
     facts, node = look.facts, look.node
     life, _, commit, _ = facts.seen.get(look.id, (0, 0, 0, 0))
-    start = node._raft.log.first_index()
-    if life == look.life:
-        start = max(start, commit + 1)
+    start = commit + 1 if life == look.life else min(node.committed, facts.commit + 1)
+    start = max(start, node._raft.log.first_index())
     config = node._raft.tracker.config
     for index in range(start, node.committed + 1):
         term = look.term_at(index)
         known = facts.committed.setdefault(index, term)
-        demand(known == term, f"{look} committed entry {index} of term {term}; before it was of term {known}")
+        if known != term:
+            fail(f"{look} committed entry {index} of term {term}; before it was of term {known}")
         if index <= facts.commit:
             continue
-        demand(index == facts.commit + 1, f"{look} committed entry {index}; nobody did {facts.commit + 1}")
+        if index != facts.commit + 1:
+            fail(f"{look} committed entry {index}; nobody did {facts.commit + 1}")
         for voters in (config.voters, config.outgoing):
             having = [v for v in sorted(voters) if v in facts.disks and facts.disks[v].has(index, term)]
-            demand(
-                not voters or len(having) > len(voters) // 2,
-                f"{look} committed entry {index} of term {term}; of {sorted(voters)} only {having} have it",
-            )
+            if voters and len(having) <= len(voters) // 2:
+                only = f"of {sorted(voters)} only {having} have it"
+                fail(f"{look} committed entry {index} of term {term}; {only}")
         facts.commit = index
         _, kind, data = facts.appended[index, term]
         membership.committed(facts, index, kind, data)
@@ -45,7 +48,5 @@ def check_overwriting(group: int, facts: GroupFacts, disk: DurableLog, update: w
     new = {entry.index: entry.term for entry in update.entries}
     for index in range(max(update.entries[0].index, disk.first), disk.last + 1):
         term = disk.term_at(index)
-        demand(
-            term != facts.committed.get(index) or new.get(index) == term,
-            f"group {group}: entry {index} of term {term}, which is committed, is replaced on a disk",
-        )
+        if term == facts.committed.get(index) and new.get(index) != term:
+            fail(f"group {group}: entry {index} of term {term}, which is committed, is replaced on a disk")

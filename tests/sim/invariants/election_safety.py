@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vecdb_replication import raft
 
-from tests.sim.facts import Look, demand
+from tests.sim.facts import Look, fail
 
 
 def check(look: Look) -> None:
@@ -12,4 +12,5 @@ def check(look: Look) -> None:
     if look.node.role is raft.Role.LEADER:
         term = look.node.term
         first = look.facts.leaders.setdefault(term, look.id)
-        demand(first == look.id, f"{look} leads in term {term}, and so did replica {first}")
+        if first != look.id:
+            fail(f"{look} leads in term {term}, and so did replica {first}")

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from vecdb_replication import raft
 
-from tests.sim.facts import Look, demand
+from tests.sim.facts import Look, fail
 
 
 def check(look: Look) -> None:
-    """On being elected: all that is committed is in its log, or in the snapshot that it begins with."""
-    if look.node.role is not raft.Role.LEADER or look.node.term in look.facts.leaders:
+    """On being elected: all that is committed is in its log, or in the snapshot that it begins with.
+
+    One entry tells for all before it, which log matching looks after: the last one that was committed
+    in an older term. What was committed in later terms need not be in the log of a leader that is
+    being replaced.
+    """
+    facts, node = look.facts, look.node
+    if node.role is not raft.Role.LEADER or node.term in facts.leaders:
         return
-    log = look.node._raft.log
-    term = look.node.term
-    for index in range(log.first_index(), look.facts.commit + 1):
-        wanted = look.facts.committed.get(index)
-        # What was committed in later terms need not be in the log of a leader that is being replaced.
-        if wanted is not None and wanted < term:
-            demand(
-                look.term_at(index) == wanted,
-                f"{look} leads in term {term} without entry {index} of term {wanted}, which is committed",
-            )
+    index = facts.commit
+    while index and facts.committed[index] >= node.term:
+        index -= 1
+    wanted = facts.committed.get(index, 0)
+    if index >= node._raft.log.first_index() and look.term_at(index) != wanted:
+        fail(f"{look} leads in term {node.term} without entry {index} of term {wanted}, which is committed")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from vecdb_replication import wal
 
-from tests.sim.facts import DurableLog, GroupFacts, demand
+from tests.sim.facts import DurableLog, GroupFacts, fail
 
 
 def check(group: int, facts: GroupFacts, disk: DurableLog, update: wal.GroupUpdate) -> None:
@@ -19,12 +19,12 @@ def check(group: int, facts: GroupFacts, disk: DurableLog, update: wal.GroupUpda
     first = update.entries[0].index
     mark = update.snapshot
     before = mark.term if mark and mark.index == first - 1 else disk.term_at(first - 1)
-    demand(before is not None, f"group {group}: entry {first} is written behind a gap")
+    if before is None:
+        fail(f"group {group}: entry {first} is written behind a gap")
     for entry in update.entries:
         found = (before, entry.kind, entry.data)
         known = facts.appended.setdefault((entry.index, entry.term), found)  # type: ignore[arg-type]
-        demand(
-            known == found,
-            f"group {group}: entry {entry.index} of term {entry.term} is {found} here and {known} elsewhere",
-        )
+        if known != found:
+            what = f"entry {entry.index} of term {entry.term}"
+            fail(f"group {group}: {what} is {found} here and {known} elsewhere")
         before = entry.term

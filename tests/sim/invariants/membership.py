@@ -9,7 +9,7 @@ from __future__ import annotations
 from vecdb_replication import raft
 from vecdb_replication.host.storage import changed
 
-from tests.sim.facts import GroupFacts, Look, demand
+from tests.sim.facts import GroupFacts, Look, fail
 
 
 def committed(facts: GroupFacts, index: int, kind: int, data: bytes) -> None:
@@ -24,21 +24,18 @@ def check(look: Look) -> None:
     facts, storage, core = look.facts, look.replica.storage, look.node._raft
     since = storage.memberships.since
     known, wanted = storage.memberships.newest, facts.conf_at(since)
-    demand(known.equivalent(wanted), f"{look} has {known} as of entry {since}; the log says {wanted}")
+    if not known.equivalent(wanted):
+        fail(f"{look} has {known} as of entry {since}; the log says {wanted}")
     if core.log.restoring:
         # It goes by a snapshot that is not stored yet, and has nothing applied of it.
         return
     active, wanted = core.tracker.config.conf_state(), facts.conf_at(core.log.applied)
-    demand(
-        active.equivalent(wanted),
-        f"the core of {look} goes by {active} at entry {core.log.applied}; the log says {wanted}",
-    )
+    if not active.equivalent(wanted):
+        fail(f"the core of {look} goes by {active} at entry {core.log.applied}; the log says {wanted}")
 
 
 def check_snapshot(group: int, facts: GroupFacts, snapshot: raft.Snapshot) -> None:
     """A snapshot leaves its node: it brings the configuration as of its index."""
     wanted = facts.conf_at(snapshot.index)
-    demand(
-        snapshot.conf_state.equivalent(wanted),
-        f"a snapshot of entry {snapshot.index} of group {group} has {snapshot.conf_state}, not {wanted}",
-    )
+    if not snapshot.conf_state.equivalent(wanted):
+        fail(f"a snapshot of entry {snapshot.index} of group {group} has {snapshot.conf_state}, not {wanted}")

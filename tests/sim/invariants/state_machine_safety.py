@@ -6,20 +6,24 @@ the same order leave the same state, also where a snapshot took the place of som
 
 from __future__ import annotations
 
-from tests.sim.facts import GroupFacts, demand
+from tests.sim.facts import GroupFacts, fail
 
 
 def check(group: int, facts: GroupFacts, index: int, data: bytes, digest: object) -> None:
     """An entry was applied somewhere, and left a state of this checksum."""
     known, before = facts.applied.setdefault(index, (data, digest))
-    demand(known == data, f"group {group}: {data!r} was applied at {index}, and elsewhere {known!r}")
-    demand(before == digest, f"group {group}: entry {index} leads to another state here than elsewhere")
+    if known != data:
+        fail(f"group {group}: {data!r} was applied at {index}, and elsewhere {known!r}")
+    if before != digest:
+        fail(f"group {group}: entry {index} leads to another state here than elsewhere")
     first = facts.writers.setdefault(data, index)
-    demand(first == index, f"group {group}: {data!r} was applied at {index}, having been at {first}")
+    if first != index:
+        fail(f"group {group}: {data!r} was applied at {index}, having been at {first}")
 
 
 def check_snapshot(group: int, facts: GroupFacts, index: int, digest: object) -> None:
     """A snapshot was installed: its state is that of the last entry up to its index."""
     at = max((each for each in facts.applied if each <= index), default=0)
     known = facts.applied[at][1] if at else 0
-    demand(digest == known, f"group {group}: the snapshot of {index} is not what entry {at} led to")
+    if digest != known:
+        fail(f"group {group}: the snapshot of {index} is not what entry {at} led to")
