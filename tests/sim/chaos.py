@@ -15,6 +15,7 @@ from tests.sim.operators import Operators
 from tests.sim.world import NODES, World
 
 _STORM_SECONDS = 20.0
+_FURIES = (0.15, 0.4, 1.0)
 _MOST_DOWN = 2
 _FAILING = ("append", "append", "fdatasync", "pread", "open", "rename", "unlink", "fsync_dir", "truncate")
 
@@ -25,7 +26,8 @@ class Chaos:
     def __init__(self, world: World) -> None:
         self.world = world
         self.dice = random.Random(world.dice.randrange(1 << 30))
-        self.raging = False
+        self.fury = 0.0
+        """The share of planned faults that happen: none while all heals, another one in each storm."""
         operators = Operators(world, self.dice)
         acts: list[tuple[float, Callable[[], None]]] = [
             (1.2, self._crash),
@@ -47,7 +49,7 @@ class Chaos:
 
     def _plan(self, mean: float, act: Callable[[], None]) -> None:
         def again() -> None:
-            if self.raging:
+            if self.dice.random() < self.fury:
                 act()
             self._plan(mean, act)
 
@@ -58,9 +60,9 @@ class Chaos:
         world = self.world
         end = world.now + seconds
         while world.now < end:
-            self.raging = True
+            self.fury = self.dice.choice(_FURIES)
             world.run(min(end, world.now + _STORM_SECONDS * (0.5 + self.dice.random())))
-            self.raging = False
+            self.fury = 0.0
             heal(world)
             world.judge()
         for client in world.clients:

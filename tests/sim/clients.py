@@ -17,7 +17,7 @@ DEFINITE = (host.NotLeader, host.ProposalLost, host.UnknownGroup, host.ChangeRef
 _PATIENCE = 1.5
 # How many operations a client begins at once, how many registers it chooses from, and how much its
 # writes carry along: enough at times to fill windows, messages and segments.
-_BURSTS = (1, 1, 1, 2, 4, 12)
+_BURSTS = (1, 1, 2, 4, 8, 16)
 _REGISTERS = 4
 _PADDING = (0, 0, 0, 0, 300, 1500)
 
@@ -29,6 +29,7 @@ class Service(Protocol):
     groups: tuple[int, ...]
     calls: dict[Call, None]
 
+    def node_of(self, group: int, replica: int) -> int | None: ...
     @property
     def now(self) -> float: ...
     def later(self, seconds: float, act: Callable[..., None], *args: object) -> None: ...
@@ -46,7 +47,7 @@ class Client:
         self.service = service
         self.done = 0
         self.resting = False
-        self.pace = 0.1
+        self.pace = 0.8
         self._count = 0
         self._under_way = 0
         self._leaders: dict[int, int] = {}
@@ -89,6 +90,11 @@ class Client:
         else:
             self._leaders.pop(group, None)
         self._ended()
+
+    def redirect(self, group: int, leader: int) -> None:
+        """Somebody said which replica leads."""
+        if (node := self.service.node_of(group, leader)) is not None:
+            self._leaders[group] = node
 
     def _ended(self) -> None:
         self._under_way -= 1
@@ -156,6 +162,8 @@ class Call:
         if not self.over:
             self.client.service.note("no", self.operation.name, type(error).__name__)
             self._end(ok=False)
+        if isinstance(error, host.NotLeader):
+            self.client.redirect(self.group, error.leader)
 
     def _give_up(self) -> None:
         if not self.over:

@@ -42,6 +42,7 @@ OPTIONS = Options(
 )
 # How often a node looks at its clock: all turns of the wheel that are due by then come at once.
 TICK = OPTIONS.tick_seconds
+_NAMES = {number: str(number) for number in range(1, 10)}
 _TURNS = tuple(TICK * late for late in (0.75, 0.5, 0.25, 0.0))
 
 
@@ -144,7 +145,7 @@ class SimNode:
 
     def _locate(self, group: int, replica: int) -> str | None:
         node = self.world.node_of(group, replica)
-        return None if node is None else str(node)
+        return None if node is None else _NAMES[node]
 
     def prepare(self, group: int, replica: int) -> None:
         """Before a replica comes here: whatever the log still has of older ones is buried. wal.LogError."""
@@ -218,7 +219,7 @@ class SimNode:
         """Something came in: make a pass soon."""
         if not self._due:
             self._due = True
-            self._later(0.0001 + self.dice.random() * 0.0006, self._pass)
+            self._later(0.0002 + self.dice.random() * 0.003, self._pass)
 
     def _later(self, seconds: float, act: Callable[..., None], *args: object) -> None:
         self.world.later(seconds, self._alive, self.life, act, args)
@@ -231,14 +232,21 @@ class SimNode:
             self.world.later(wait, self._alive, life, act, args)
         else:
             act(*args)
-            if self.core is not None:
-                self.world.stepped(self)
+
+    def _stepped(self) -> None:
+        """The loop did something: whatever the core is now has to be right."""
+        if self.core is not None:
+            self.world.stepped(self)
+
+    def _hear(self, act: Callable[..., None], *args: object) -> None:
+        act(*args)
+        self._stepped()
 
     def _tell(self, act: Callable[..., None], *args: object) -> None:
         """A thread calls the loop, which hears of it a little later: of one call after the other."""
         now = self.world.now
         self._told_until = max(self._told_until, now + 0.0001 + self.dice.random() * 0.002)
-        self._later(self._told_until - now, act, *args)
+        self._later(self._told_until - now, self._hear, act, *args)
 
     def _sync_seconds(self) -> float:
         usual = self.dice.random() * 0.008 * self.slowness
@@ -254,6 +262,7 @@ class SimNode:
         self._due = False
         assert self.core is not None
         self._do(self.core.step())
+        self._stepped()
 
     def _do(self, done: Pass) -> None:
         if done.write is not None:
@@ -338,9 +347,10 @@ class SimNode:
 
     def _receive(self, source: int, envelope: Envelope) -> None:
         assert self.core is not None
-        self.core.receive(str(source), envelope)
+        self.core.receive(_NAMES[source], envelope)
         if self.core.is_due:
             self.touch()
+        self._stepped()
 
     def report(self, group: int, replica: int, failed: bool) -> None:
         """What became of a snapshot."""
@@ -363,6 +373,7 @@ class SimNode:
                 core.tick(now - late)
             if core.is_due:
                 self.touch()
+                self._stepped()
 
     # Upkeep
 

@@ -30,10 +30,10 @@ from tests.sim.node import SimNode
 
 
 class Watch:
-    """The facts of each group, from its founders on. `note` gets lines of the trace."""
+    """The facts of each group, from its founders on. `note`, if given, gets lines of the trace."""
 
     def __init__(
-        self, founders: Mapping[int, Sequence[int]], counts: Counter[str], note: Callable[..., None]
+        self, founders: Mapping[int, Sequence[int]], counts: Counter[str], note: Callable[..., None] | None
     ) -> None:
         self.facts = {
             group: GroupFacts(raft.ConfState(tuple(voters)), {voter: DurableLog() for voter in voters})
@@ -63,7 +63,8 @@ class Watch:
             disk.apply(update)
             monotone.check_disk(update.group, replica, before, disk)
             self.counts["checks"] += 3
-        self._note(node.number, "synced", [(update.group, len(update.entries)) for update in updates])
+        if self._note is not None:
+            self._note(node.number, "synced", [(update.group, len(update.entries)) for update in updates])
 
     def reopened(self, node: SimNode, group: int, replica: int) -> None:
         """A log was opened again."""
@@ -87,19 +88,10 @@ class Watch:
             if message.snapshot is not None:
                 membership.check_snapshot(group, facts, message.snapshot)
                 self.counts["snapshots"] += 1
-            self._note(
-                node.number,
-                "->",
-                group,
-                message.type.value,
-                message.from_,
-                message.to,
-                message.term,
-                message.index,
-                len(message.entries),
-                message.commit,
-                int(message.reject),
-            )
+            if self._note is not None:
+                m = message
+                numbers = (m.from_, m.to, m.term, m.index, len(m.entries), m.commit, int(m.reject))
+                self._note(node.number, "->", group, m.type.value, *numbers)
 
     # What is applied
 
@@ -115,7 +107,8 @@ class Watch:
         index, digest = machine.applied_index, machine.state.digest
         state_machine_safety.check_snapshot(group, self.facts[group], index, digest)
         self.counts["checks"] += 1
-        self._note(node.number, "installed", group, index)
+        if self._note is not None:
+            self._note(node.number, "installed", group, index)
 
     def acknowledged(self, group: int, index: int, data: bytes) -> None:
         """A client was told that its write is done: it is where it was said to be.
@@ -157,7 +150,8 @@ class Watch:
         leader_completeness.check(look)
         if core.role is raft.Role.LEADER and core.term not in facts.leaders:
             self.counts["elections"] += 1
-            self._note("leader", group, replica.id, core.term)
+            if self._note is not None:
+                self._note("leader", group, replica.id, core.term)
         election_safety.check(look)
         facts.seen[replica.id] = (look.life, core.term, log.committed, log.applied)
         self.counts["checks"] += 6

@@ -48,7 +48,8 @@ class World:
         self.removed: dict[int, set[int]] = {}
         """By group, ids that were members once."""
         self.next_id = {group: size + 1 for group, size in self.sizes.items()}
-        self.watch = Watch({group: self.founders(group) for group in self.groups}, self.counts, self.note)
+        founders = {group: self.founders(group) for group in self.groups}
+        self.watch = Watch(founders, self.counts, self.note if trace else None)
         self.network = Network(self.dice, self.later, self._deliver, self._report)
         self.nodes = {
             number: SimNode(number, self.dice.randrange(1 << 30), self) for number in range(1, NODES + 1)
@@ -96,8 +97,6 @@ class World:
 
     def _tick(self, node: SimNode) -> None:
         node.tick()
-        if node.up:
-            self.stepped(node)
         self.later(TICK, self._tick, node)
 
     def note(self, *what: object) -> None:

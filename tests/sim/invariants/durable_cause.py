@@ -33,9 +33,8 @@ def check(group: int, disk: DurableLog, message: raft.Message, believed: int) ->
     if kind is MessageType.VOTE and not (disk.vote == message.from_ and disk.has(index, message.log_term)):
         _fail(group, message, f"its disk has a vote for {disk.vote} and ends at {disk.last}")
     if kind is MessageType.APP_RESP and index and not disk.has(index, believed):
-        _fail(
-            group, message, f"its disk ends at {disk.last}, with {disk.term_at(index)} for {believed} there"
-        )
+        there = f"there is one of term {disk.term_at(index)}, not {believed}"
+        _fail(group, message, f"its disk ends at {disk.last}, and {there}")
 
 
 def _fail(group: int, message: raft.Message, why: str) -> NoReturn:
