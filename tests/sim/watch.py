@@ -55,23 +55,27 @@ class Watch:
             replica = node.replicas.get(update.group)
             if update.tombstone is not None or replica is None:
                 continue
-            facts = self.facts[update.group]
-            disk = facts.disks[replica]
-            log_matching.check(update.group, facts, disk, update)
-            durable_quorum.check_overwriting(update.group, facts, disk, update)
-            before = (disk.term, disk.vote)
-            disk.apply(update)
-            monotone.check_disk(update.group, replica, before, disk)
-            self.counts["checks"] += 3
+            self._durable(replica, update)
         if self._note is not None:
             self._note(node.number, "synced", [(update.group, len(update.entries)) for update in updates])
+
+    def _durable(self, replica: int, update: wal.GroupUpdate) -> None:
+        facts = self.facts[update.group]
+        disk = facts.disks[replica]
+        log_matching.check(update.group, facts, disk, update)
+        durable_quorum.check_overwriting(update.group, facts, disk, update)
+        before = (disk.term, disk.vote)
+        disk.apply(update)
+        monotone.check_disk(update.group, replica, before, disk)
+        self.counts["checks"] += 3
 
     def reopened(self, node: SimNode, group: int, replica: int) -> None:
         """A log was opened again."""
         assert node.log is not None
         disks = self.facts[group].disks
         mine = [[u for u in record if u.group == group and u.tombstone is None] for record in node.unsynced]
-        disks[replica] = recovered_log.check(group, disks[replica], mine, node.log)
+        for update in recovered_log.check(group, disks[replica], mine, node.log):
+            self._durable(replica, update)
         self.counts["checks"] += 1
 
     # What leaves
@@ -83,7 +87,7 @@ class Watch:
             facts = self.facts[group]
             if message.type in durable_cause.VOUCHING:
                 believed = node.core.groups[group].replica.node.term_of(message.index)
-                durable_cause.check(group, facts.disks[message.from_], message, believed)
+                durable_cause.check(group, facts, message, believed)
                 self.counts["checks"] += 1
             if message.snapshot is not None:
                 membership.check_snapshot(group, facts, message.snapshot)

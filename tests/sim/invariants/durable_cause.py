@@ -8,17 +8,18 @@ from typing import NoReturn
 from vecdb_replication import raft
 from vecdb_replication.raft import MessageType
 
-from tests.sim.facts import DurableLog, fail
+from tests.sim.facts import GroupFacts, fail
 
 VOUCHING = frozenset({MessageType.VOTE, MessageType.VOTE_RESP, MessageType.APP_RESP})
 
 
-def check(group: int, disk: DurableLog, message: raft.Message, believed: int) -> None:
+def check(group: int, facts: GroupFacts, message: raft.Message, believed: int) -> None:
     """A vote is on the voter's disk, an acknowledged entry on the disk of who acknowledges it.
 
     `believed` is the term of the entry at the message's index as its sender's core has it, 0 where it is
     compacted there.
     """
+    disk = facts.disks[message.from_]
     if message.reject or disk.term > message.term:
         # Whatever it says of an older term: an acknowledgement may be of entries that the new leader
         # replaced before they were written. It is harmless: the replica had them when it voted, or did
@@ -30,7 +31,9 @@ def check(group: int, disk: DurableLog, message: raft.Message, believed: int) ->
     if kind is MessageType.VOTE_RESP and disk.vote != message.to:
         _fail(group, message, f"its disk has a vote for {disk.vote}")
     # Asked for twice in a term, with another log the second time, votes for the first could be counted.
-    if kind is MessageType.VOTE and not (disk.vote == message.from_ and disk.has(index, message.log_term)):
+    # Where somebody was elected meanwhile they never will, and the log may follow the leader's already.
+    asks = kind is MessageType.VOTE and message.term not in facts.leaders
+    if asks and not (disk.vote == message.from_ and disk.has(index, message.log_term)):
         _fail(group, message, f"its disk has a vote for {disk.vote} and ends at {disk.last}")
     if kind is MessageType.APP_RESP and index and not disk.has(index, believed):
         there = f"there is one of term {disk.term_at(index)}, not {believed}"

@@ -12,17 +12,17 @@ from tests.sim.facts import DurableLog, after, fail, recovered
 
 def check(
     group: int, disk: DurableLog, unsynced: Sequence[Sequence[wal.GroupUpdate]], log: wal.Wal
-) -> DurableLog:
-    """Find which of the records that were not synced survived; gives the disk as it is now."""
+) -> Sequence[wal.GroupUpdate]:
+    """Find out which of the records that were not synced survived; gives what they say."""
     state = log.state(group)
-    last_term = log.term(group, state.last_index) if state.last_index else 0
-    found = recovered(state, last_term)
-    tried = []
-    for count in range(len(unsynced) + 1):
-        survived = after(disk, [update for record in unsynced[:count] for update in record])
-        tried.append(survived)
-        if survived.shape == found:
+    found = recovered(state, log.term(group, state.last_index) if state.last_index else 0)
+    survived: list[wal.GroupUpdate] = []
+    tried = [disk.shape]
+    for record in unsynced:
+        if tried[-1] == found:
             break
-    else:
-        fail(f"the log of group {group} came back as {found}; it may be one of {[t.shape for t in tried]}")
-    return tried[-1]
+        survived += record
+        tried.append(after(disk, survived).shape)
+    if tried[-1] != found:
+        fail(f"the log of group {group} came back as {found}; it may be one of {tried}")
+    return survived
