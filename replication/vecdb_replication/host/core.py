@@ -164,7 +164,8 @@ class HostCore:
             if held is None or held.failure is not None or self._locate(group, message.from_) != sender:
                 continue
             self._guarded(held, held.replica.step, message)
-            self._touch(held)
+            if held.has_work:
+                self._touch(held)
 
     def unreachable(self, peer: str) -> None:
         """The connection to a peer broke: what was sent is probably lost."""
@@ -187,7 +188,8 @@ class HostCore:
             held = self.groups[group]
             if held.failure is None:
                 self._guarded(held, held.replica.tick, blocked=bool(held.blocked))
-                self._touch(held)
+                if held.has_work:
+                    self._touch(held)
 
     def retry(self, group: int) -> None:
         """Try again what had no room."""

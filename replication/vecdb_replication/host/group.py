@@ -59,9 +59,9 @@ class Group:
 
     @property
     def has_work(self) -> bool:
-        """Whether a pass would find anything to do here, except to hand out what a worker waits for."""
+        """Whether a pass would find anything to do here. Most ticks and heartbeats leave nothing."""
         replica = self.replica
-        if replica.inbox or replica.wants_snapshot or replica.node.has_ready():
+        if self.failure is not None or replica.inbox or replica.wants_snapshot or replica.node.has_ready():
             return True
         return bool(self.queue) and self.task is None
 
