@@ -91,6 +91,8 @@ class Chaos:
             if found is None:
                 return False
             conf, disks = found[1].replica.conf, self.world.facts[group].disks
+            if conf.voters == (replica,):
+                return False
             mine = disks[replica]
             for voter in {*conf.voters, *conf.voters_outgoing} - {replica}:
                 home = self.world.placement[group].get(voter)
@@ -166,7 +168,7 @@ class Chaos:
     # What operators do
 
     def _compact(self) -> None:
-        node, group = self._node(), self.dice.choice(GROUPS)
+        node, group = self._node(), self.dice.choice(self.world.groups)
         node.compact(group)
         self.world.counts["compactions"] += 1
 
@@ -279,7 +281,7 @@ class Chaos:
             node.disk._faults.clear()
             node.paused_until = 0.0
             world.revive(node)
-        for group in GROUPS:
+        for group in world.groups:
             self._heal(group, world.now + _HEAL_SECONDS)
         world.counts["healings"] += 1
 

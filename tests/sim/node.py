@@ -287,9 +287,13 @@ class SimNode:
             return
         self._writing = True
         batches, self._queue = self._queue, []
+        # A write takes time as well, in which others queue up: also behind one that will be refused.
+        self._later(self.dice.random() * 0.003, self._begin, batches)
+
+    def _begin(self, batches: _Batches) -> None:
         written = self._append(batches)
         if self.core is not None:
-            self._later(0.0005 + self.dice.random() * 0.008, self._sync, written)
+            self._later(0.0005 + self.dice.random() * 0.005, self._sync, written)
 
     def _append(self, batches: _Batches) -> _Batches:
         assert self.log is not None
@@ -314,6 +318,7 @@ class SimNode:
     def _answer(self, batches: _Batches, error: Exception | None) -> None:
         for _, write in batches:
             if write is not None:
+                # Before anything that is written later is heard of, as from the writer's thread.
                 self._later(0.0001, self._written, write, error)
 
     def _sync(self, batches: _Batches) -> None:

@@ -31,6 +31,9 @@ from tests.sim.node import SimNode
 NODES = 5
 GROUPS = (1, 2)
 FOUNDERS = (1, 2, 3)
+ALONE = 3
+"""A group of one replica, which stays so."""
+_HOME = 4
 _TICK = 0.025
 
 
@@ -41,16 +44,17 @@ class World:
         self.seed = seed
         self.dice = random.Random(seed)
         self.now = 0.0
-        self.groups = GROUPS
+        self.groups = (*GROUPS, ALONE)
         self.counts: Counter[str] = Counter()
         self.digest = hashlib.sha256()
         self._trace = trace
         self._heap: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
         self._sequence = 0
         self.histories: dict[str, list[Operation]] = {}
-        self.facts = {group: GroupFacts() for group in GROUPS}
+        self.facts = {group: GroupFacts() for group in self.groups}
         # The catalogue: where each replica is, who founded the group, and which id comes next.
         self.placement = {group: {replica: replica for replica in FOUNDERS} for group in GROUPS}
+        self.placement[ALONE] = {1: _HOME}
         self.removed: dict[int, set[int]] = {}
         """By group, ids that were members once."""
         self.next_id = dict.fromkeys(GROUPS, len(FOUNDERS) + 1)
@@ -58,9 +62,9 @@ class World:
         self.nodes = {
             number: SimNode(number, self.dice.randrange(1 << 30), self) for number in range(1, NODES + 1)
         }
-        for group in GROUPS:
-            for replica in FOUNDERS:
-                self.nodes[replica].replicas[group] = replica
+        for group, placed in self.placement.items():
+            for replica, home in placed.items():
+                self.nodes[home].replicas[group] = replica
                 self.facts[group].disks[replica] = DurableLog()
         for node in self.nodes.values():
             # No two clocks are alike: some run up to a fifth too fast or too slow.
@@ -227,7 +231,7 @@ class World:
         return self.placement[group].get(replica)
 
     def founders(self, group: int) -> tuple[int, ...]:
-        return FOUNDERS
+        return FOUNDERS if group != ALONE else (1,)
 
     def allot(self, group: int, node: SimNode) -> int:
         """A new replica on a node: an id that was never used. wal.LogError where the disk refuses it."""

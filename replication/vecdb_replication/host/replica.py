@@ -392,9 +392,6 @@ class Replica:
         # entries are worth something only with all that they were given for.
         last = entries[0].index - 1 if entries else self.node.last_index
         after = None if snapshot else (last, self.node.term_of(last))
-        # With a snapshot, entries behind it are on their way to follow it.
-        there = entries[-1].index if entries else last
-        hard = raft.HardState(hard.term, hard.vote, min(hard.commit, there))
         self._logged = hard
         return wal.GroupUpdate(
             self.group,
