@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_RESPONSES = "        out.appends.append(Append("
+_RESPONSES = "        out.appends.append(Append(self.group, self.epoch, update, responses, message.snapshot))"
 _HELD = (
     "            if held is None or held.failure is not None or self._locate(group, message.from_) != sender:"
 )
@@ -126,8 +126,8 @@ MUTANTS = (
     Mutant(
         "a refused write is taken for a durable one",
         "host/replica.py",
-        "        elif current:\n            self._refuse(error)",
-        "        elif current:\n            self._deliver(append.responses, out.messages)",
+        "        elif current and not append.batches:\n            self._refuse(error)",
+        "        elif current and not append.batches:\n            self._deliver(append.responses, out.messages)",
     ),
     Mutant(
         "the core goes on after a refused write",
