@@ -127,7 +127,8 @@ MUTANTS = (
         "a refused write is taken for a durable one",
         "host/replica.py",
         "        elif current and not append.batches:\n            self._refuse(error)",
-        "        elif current and not append.batches:\n            self._deliver(append.responses, out.messages)",
+        "        elif current and not append.batches:\n"
+        "            self._deliver(append.responses, out.messages)",
     ),
     Mutant(
         "the core goes on after a refused write",
