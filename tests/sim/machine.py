@@ -48,6 +48,9 @@ class Registers:
         self._durable = self.state
         return self.durable_index
 
+    def prepare(self) -> None:
+        self.checkpoint()
+
     def capture(self) -> tuple[int, bytes]:
         if not self.durable_index:
             raise LookupError("nothing is durable yet")

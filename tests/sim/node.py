@@ -35,6 +35,7 @@ OPTIONS = Options(
     max_inflight_messages=8,
     max_inflight_bytes=8000,
     max_apply_bytes=4000,
+    max_kept_bytes=4000,
 )
 
 
@@ -220,8 +221,8 @@ class SimNode:
             self._later(self.dice.random() * 0.01, self._stage, staging)
         for group in done.retries:
             self._later(0.5, self._retry, group)
-        for group in done.checkpoints:
-            self.core.groups[group].machine.checkpoint()
+        for group in done.snapshots:
+            self.core.groups[group].machine.prepare()
 
     def _stage(self, staging: Staging) -> None:
         assert self.core is not None

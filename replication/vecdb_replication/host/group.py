@@ -45,6 +45,12 @@ class Group:
         return self.replica.applied
 
     @property
+    def members(self) -> frozenset[int]:
+        """The replicas of the group, as far as that is applied here."""
+        conf = self.replica.conf
+        return frozenset({*conf.voters, *conf.voters_outgoing, *conf.learners, *conf.learners_next})
+
+    @property
     def problem(self) -> str:
         """What is wrong; empty where nothing is."""
         if self.failure is not None:

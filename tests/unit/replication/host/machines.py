@@ -107,6 +107,9 @@ class Notes(Words):
     def applied_index(self) -> int:
         return max(self.base, super().applied_index)
 
+    def prepare(self) -> None:
+        self.checkpoint()
+
     def capture(self) -> tuple[int, bytes]:
         if not self.durable:
             raise LookupError("no checkpoint yet")

@@ -161,8 +161,8 @@ class Lead:
         while True:
             done = self.core.step()
             sent += [m for envelope in done.envelopes.values() for _, m in envelope.messages]
-            for group in done.checkpoints:
-                self.core.groups[group].machine.checkpoint()
+            for group in done.snapshots:
+                self.core.groups[group].machine.prepare()
             if done.write is not None:
                 store(self.log, done)
                 self.core.written(done.write, None)

@@ -1,0 +1,148 @@
+"""Snapshots that others may fetch: folders of files that do not change."""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from vecdb_replication.snapshots.disk import Disk
+from vecdb_replication.snapshots.errors import SnapshotGone
+from vecdb_replication.snapshots.manifest import FileEntry, Manifest
+
+KEEP_SECONDS: Final = 120.0
+# Who fetches reads all the time, but for a pause to try again.
+_READING_SECONDS: Final = 15.0
+
+Build = Callable[[Path], tuple[int, Sequence[FileEntry]]]
+"""Puts the files of a state into a new folder, synced; returns the last entry in it, and the files."""
+
+
+@dataclass(slots=True, eq=False)
+class _Held:
+    manifest: Manifest
+    folder: Path
+    used: float
+    read: float = -math.inf
+    pins: int = 0
+
+
+class SnapshotFile:
+    """An open file of a snapshot, which stays while it is open. May be used on any thread."""
+
+    def __init__(self, handle: int, size: int, release: Callable[[], None]) -> None:
+        self._handle = handle
+        self.size = size
+        self._release = release
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Up to `length` bytes from `offset`: fewer only at the end. OSError."""
+        return os.pread(self._handle, max(0, min(length, self.size - offset)), offset)
+
+    def close(self) -> None:
+        """Let go. A second call does nothing."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+            self._release()
+
+    def __enter__(self) -> SnapshotFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Outgoing:
+    """The snapshots of one group in `root`, which belongs to this object. Any thread may call.
+
+    A snapshot stays for `keep_seconds` after it was made, captured or read
+    last, and while a file of it is open. What an earlier process left is
+    removed: nobody knows any more what it was.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        group: int,
+        disk: Disk,
+        *,
+        keep_seconds: float = KEEP_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._root = root
+        self._group = group
+        self._disk = disk
+        self._keep = keep_seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._held: dict[str, _Held] = {}
+        disk.remove(root)
+
+    def make(self, build: Build) -> Manifest:
+        """Make a snapshot. Raises what `build` raises; nothing is left then."""
+        snapshot = secrets.token_hex(16)
+        folder = self._root / snapshot
+        self._disk.mkdir(self._root)
+        try:
+            index, files = build(folder)
+            manifest = Manifest(self._group, snapshot, index, tuple(files))
+        except BaseException:
+            self._disk.remove(folder)
+            raise
+        with self._lock:
+            self._held[snapshot] = _Held(manifest, folder, self._clock())
+        return manifest
+
+    def newest(self) -> Manifest | None:
+        """The one that was made last, kept for a while from now on; None where there is none."""
+        with self._lock:
+            if not self._held:
+                return None
+            held = next(reversed(self._held.values()))
+            held.used = self._clock()
+            return held.manifest
+
+    def open(self, snapshot: str, name: str) -> SnapshotFile:
+        """A file of a snapshot, to be closed. SnapshotGone, OSError."""
+        with self._lock:
+            held = self._held.get(snapshot)
+            entry = None if held is None else next((f for f in held.manifest.files if f.name == name), None)
+            if held is None or entry is None:
+                raise SnapshotGone(f"no file {name!r} in a snapshot {snapshot!r} of group {self._group}")
+            handle = os.open(held.folder / name, os.O_RDONLY | os.O_CLOEXEC)
+            held.pins += 1
+
+        def release() -> None:
+            with self._lock:
+                held.pins -= 1
+                held.used = held.read = self._clock()
+
+        return SnapshotFile(handle, entry.size, release)
+
+    @property
+    def in_use(self) -> bool:
+        """Whether somebody reads a snapshot, or did a moment ago."""
+        with self._lock:
+            now = self._clock()
+            return any(held.pins or now - held.read < _READING_SECONDS for held in self._held.values())
+
+    def tidy(self) -> None:
+        """Remove what nobody has used for long. OSError."""
+        with self._lock:
+            old = [name for name, held in self._held.items() if not self._is_used(held)]
+            folders = [self._held.pop(name).folder for name in old]
+        for folder in folders:
+            self._disk.remove(folder)
+
+    def _is_used(self, held: _Held) -> bool:
+        return held.pins > 0 or self._clock() - held.used < self._keep
