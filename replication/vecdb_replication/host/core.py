@@ -53,7 +53,7 @@ class HostCore:
 
     `boot` is random and new at every start. `draw(ticks)` gives an election
     timeout in [ticks, 2 * ticks). `locate(group, replica)` names the peer that
-    holds a replica.
+    holds a replica; it may be called on any thread.
     """
 
     def __init__(

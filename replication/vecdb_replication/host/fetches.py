@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from vecdb_replication.host.work import Fetch
-from vecdb_replication.snapshots import Files, SnapshotDamaged, SnapshotGone
+from vecdb_replication.snapshots import Files, FileSource, SnapshotDamaged
 
 AT_ONCE: Final = 2
 """Fetches of different groups: more would only share the same wires and disks."""
@@ -77,7 +77,7 @@ class Fetches:
                 async with self._slots:
                     await self._once(fetch)
                 return True
-            except (SnapshotGone, SnapshotDamaged, ValueError) as useless:
+            except (LookupError, SnapshotDamaged, ValueError) as useless:
                 self._told(fetch, useless)
                 return False
             except Exception as error:
@@ -92,7 +92,7 @@ class Fetches:
             raise ConnectionError("there is no way to other nodes")
         snapshot = fetch.message.snapshot
         assert snapshot is not None, "only snapshots are fetched"
-        await fetch.machine.fetch(snapshot.data, self._files.source(fetch.sender, fetch.group))
+        await fetch.machine.fetch(snapshot.data, FileSource(self._files, fetch.sender, fetch.group))
 
     def _told(self, fetch: Fetch, error: Exception) -> None:
         self._problems[fetch.group] = f"the snapshot from {fetch.sender} did not arrive: {error}"

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, BinaryIO
 
 from vecdb_replication import raft
 from vecdb_replication.host.core import HostCore, Locate
@@ -35,7 +36,7 @@ from vecdb_replication.host.work import (
     Task,
     Write,
 )
-from vecdb_replication.snapshots import Files, SnapshotFile, SnapshotGone
+from vecdb_replication.snapshots import Files, SnapshotGone
 from vecdb_replication.wal import (
     GroupUpdate,
     LogBusy,
@@ -388,21 +389,24 @@ class Host:
         self._core.report_snapshot(group, replica, failed=failed)
         self._schedule()
 
-    async def open_file(self, peer: str, group: int, snapshot: str, name: str) -> SnapshotFile:
-        """A file of a snapshot, for a peer that fetches it: it has to be closed.
+    def open(self, peer: str, group: int, snapshot: str, name: str) -> BinaryIO:
+        """A file of a snapshot, for a peer that fetches it: to be closed. On any thread; it blocks.
 
-        `peer` must be who it was proven to be. SnapshotGone where there is no
-        such file, or none for this peer, which then gets a newer snapshot; OSError.
+        `peer` must be who it was proven to be. Raises LookupError where there
+        is no such file, and the peer then gets a newer snapshot;
+        PermissionError where it holds no replica of the group; OSError.
         """
         held = self._groups.get(group)
-        replicas = [] if held is None else [id_ for id_ in held.members if self._locate(group, id_) == peer]
-        if held is None or not replicas or not isinstance(held.machine, FileMachine):
-            raise SnapshotGone(f"group {group} has no snapshots for {peer}")
+        if held is None or not isinstance(held.machine, FileMachine):
+            raise SnapshotGone(f"no snapshots of group {group} are here")
+        replicas = [replica for replica in held.members if self._locate(group, replica) == peer]
+        if not replicas:
+            raise PermissionError(f"{peer} holds no replica of group {group}")
         try:
-            return await self._loop.run_in_executor(None, held.machine.open, snapshot, name)
-        except SnapshotGone:
+            return held.machine.open_file(snapshot, name)
+        except LookupError:
             for replica in replicas:
-                self.report_snapshot(group, replica, failed=True)
+                self._call(partial(self.report_snapshot, group, replica, failed=True))
             raise
 
     async def change(self, group: int, change: raft.ConfChange) -> Committed:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import BinaryIO, Protocol, runtime_checkable
 
-from vecdb_replication.snapshots import FileSource, SnapshotFile
+from vecdb_replication.snapshots import FileSource
 
 
 class StateMachine(Protocol):
@@ -89,14 +89,14 @@ class FileMachine(SnapshotMachine, Protocol):
         """Bring the files of a snapshot here and look whether they are what they should be.
 
         One call at a time, on the loop; long work goes to other threads.
-        SnapshotGone, SnapshotDamaged and ValueError (a manifest that is none)
-        say that this snapshot is no use; after anything else it is called
+        LookupError (the source has it not), SnapshotDamaged and ValueError (a
+        manifest that is none) say that this snapshot is no use; after anything else it is called
         again, and goes on where it was.
         """
         ...
 
-    def open(self, snapshot: str, name: str) -> SnapshotFile:
-        """A file of a snapshot that was captured here. SnapshotGone, OSError."""
+    def open_file(self, snapshot: str, name: str) -> BinaryIO:
+        """A file of a snapshot that was captured here, to be closed. On any thread. LookupError, OSError."""
         ...
 
     def is_sending(self) -> bool:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
+from typing import BinaryIO
 
 from vecdb_replication import raft
 from vecdb_replication.host.work import Envelope
-from vecdb_replication.snapshots import SnapshotFile
 
 Receive = Callable[[str, Envelope], None]
 Report = Callable[[int, int, bool], None]
-OpenFile = Callable[[str, int, str, str], Awaitable[SnapshotFile]]
+Open = Callable[[str, int, str, str], BinaryIO]
 
 
 class MemoryNetwork:
@@ -23,17 +23,17 @@ class MemoryNetwork:
     def __init__(self, chunk_bytes: int = 256 << 10) -> None:
         self.chunk_bytes = chunk_bytes
         self._peers: dict[str, tuple[Receive, Report]] = {}
-        self._files: dict[str, OpenFile] = {}
+        self._files: dict[str, Open] = {}
         self._cut: set[tuple[str, str]] = set()
 
-    def attach(self, peer: str, receive: Receive, report: Report, open_file: OpenFile | None = None) -> None:
+    def attach(self, peer: str, receive: Receive, report: Report, open_: Open | None = None) -> None:
         """Bring a host in: `receive(sender, envelope)`; `report(group, replica, failed)` is of snapshots.
 
-        `open_file(peer, group, snapshot, name)` opens a file for somebody, see `Host.open_file`.
+        `open_(peer, group, snapshot, name)` opens a file for somebody, see `Host.open`.
         """
         self._peers[peer] = (receive, report)
-        if open_file is not None:
-            self._files[peer] = open_file
+        if open_ is not None:
+            self._files[peer] = open_
 
     def detach(self, peer: str) -> None:
         """Take a host out."""
@@ -56,18 +56,17 @@ class MemoryNetwork:
         """The way of one host to the files of the others."""
         return _Files(self, reader)
 
-    async def read(
+    async def fetch(
         self, reader: str, peer: str, group: int, snapshot: str, name: str, offset: int
     ) -> AsyncIterator[bytes]:
         """The chunks of a file. ConnectionError where the link is cut, or is being cut."""
-        with await self._opening(reader, peer)(reader, group, snapshot, name) as file:
-            while offset < file.size:
-                chunk = await asyncio.to_thread(file.read, offset, self.chunk_bytes)
-                self._opening(reader, peer)
+        with await asyncio.to_thread(self._open(reader, peer), reader, group, snapshot, name) as file:
+            file.seek(offset)
+            while chunk := await asyncio.to_thread(file.read, self.chunk_bytes):
+                self._open(reader, peer)
                 yield chunk
-                offset += len(chunk)
 
-    def _opening(self, reader: str, peer: str) -> OpenFile:
+    def _open(self, reader: str, peer: str) -> Open:
         if (peer, reader) in self._cut or peer not in self._files:
             raise ConnectionError(f"{peer} cannot be reached")
         return self._files[peer]
@@ -103,16 +102,6 @@ class _Files:
         self._network = network
         self._reader = reader
 
-    def source(self, peer: str, group: int) -> _Source:
-        """See `Files.source`."""
-        return _Source(self._network, self._reader, peer, group)
-
-
-class _Source:
-    def __init__(self, network: MemoryNetwork, reader: str, peer: str, group: int) -> None:
-        self._network = network
-        self._whom = (reader, peer, group)
-
-    def read(self, snapshot: str, name: str, offset: int) -> AsyncIterator[bytes]:
-        """See `FileSource.read`."""
-        return self._network.read(*self._whom, snapshot, name, offset)
+    def fetch(self, peer: str, group: int, snapshot: str, name: str, offset: int = 0) -> AsyncIterator[bytes]:
+        """See `Files.fetch`."""
+        return self._network.fetch(self._reader, peer, group, snapshot, name, offset)

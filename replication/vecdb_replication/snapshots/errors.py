@@ -7,7 +7,7 @@ class SnapshotError(Exception):
     """The base of them."""
 
 
-class SnapshotGone(SnapshotError):
+class SnapshotGone(SnapshotError, LookupError):
     """The sender has no such snapshot (any more), or it has no such file: ask for a new one."""
 
 

@@ -58,9 +58,10 @@ class Incoming:
     async def fetch(self, manifest: Manifest, source: FileSource) -> None:
         """Bring all files here, compared with their checksums and synced.
 
-        Raises SnapshotGone; SnapshotDamaged; SnapshotCut, or what the source
-        raised, where it is worth trying again; OSError, of these ENOSPC at
-        once where there is too little room. What has arrived stays.
+        Raises LookupError where the source has it not; SnapshotDamaged;
+        SnapshotCut, or what the source raised, where it is worth trying again;
+        OSError, of these ENOSPC at once where there is too little room. What
+        has arrived stays.
         """
         with self._lock:
             assert not self._busy, "one fetch at a time"

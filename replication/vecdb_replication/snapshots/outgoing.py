@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
-import os
 import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
 from vecdb_replication.snapshots.disk import Disk
@@ -34,32 +33,18 @@ class _Held:
     pins: int = 0
 
 
-class SnapshotFile:
-    """An open file of a snapshot, which stays while it is open. May be used on any thread."""
+class SnapshotFile(io.FileIO):
+    """A file of a snapshot, open for reading: the snapshot stays until it is closed."""
 
-    def __init__(self, handle: int, size: int, release: Callable[[], None]) -> None:
-        self._handle = handle
-        self.size = size
+    def __init__(self, path: Path, release: Callable[[], None]) -> None:
         self._release = release
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Up to `length` bytes from `offset`: fewer only at the end. OSError."""
-        return os.pread(self._handle, max(0, min(length, self.size - offset)), offset)
+        super().__init__(path)
 
     def close(self) -> None:
         """Let go. A second call does nothing."""
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
+        if not self.closed:
+            super().close()
             self._release()
-
-    def __enter__(self) -> SnapshotFile:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class Outgoing:
@@ -116,10 +101,8 @@ class Outgoing:
         """A file of a snapshot, to be closed. SnapshotGone, OSError."""
         with self._lock:
             held = self._held.get(snapshot)
-            entry = None if held is None else next((f for f in held.manifest.files if f.name == name), None)
-            if held is None or entry is None:
+            if held is None or all(entry.name != name for entry in held.manifest.files):
                 raise SnapshotGone(f"no file {name!r} in a snapshot {snapshot!r} of group {self._group}")
-            handle = os.open(held.folder / name, os.O_RDONLY | os.O_CLOEXEC)
             held.pins += 1
 
         def release() -> None:
@@ -127,7 +110,11 @@ class Outgoing:
                 held.pins -= 1
                 held.used = held.read = self._clock()
 
-        return SnapshotFile(handle, entry.size, release)
+        try:
+            return SnapshotFile(held.folder / name, release)
+        except OSError:
+            release()
+            raise
 
     @property
     def in_use(self) -> bool:

@@ -6,22 +6,26 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 
-class FileSource(Protocol):
-    """The files that one peer offers of one group."""
+class Files(Protocol):
+    """The way to the files of other nodes."""
 
-    def read(self, snapshot: str, name: str, offset: int) -> AsyncIterator[bytes]:
-        """The bytes of a file from `offset` on, in chunks of any size, to its end.
+    def fetch(self, peer: str, group: int, snapshot: str, name: str, offset: int = 0) -> AsyncIterator[bytes]:
+        """The bytes of a file of a peer's snapshot, from `offset` to its end, in chunks of any size.
 
-        Raises SnapshotGone where the peer has no such snapshot or file. Whatever
-        else it raises, and an end that comes too early, is a lost connection:
-        it is tried again, from where it stopped.
+        Raises LookupError where the peer has no such snapshot or file, or does
+        not give it to this node. Whatever else it raises, and an end that comes
+        too early, is a lost connection: it is tried again from behind what came.
         """
         ...
 
 
-class Files(Protocol):
-    """The way to the files of other nodes."""
+class FileSource:
+    """The files of one group at one peer."""
 
-    def source(self, peer: str, group: int) -> FileSource:
-        """The files of a group at a peer. Never blocks; a peer that is away shows when it is read."""
-        ...
+    def __init__(self, files: Files, peer: str, group: int) -> None:
+        self._files = files
+        self._whose = (peer, group)
+
+    def read(self, snapshot: str, name: str, offset: int) -> AsyncIterator[bytes]:
+        """See `Files.fetch`."""
+        return self._files.fetch(*self._whose, snapshot, name, offset)
