@@ -8,10 +8,10 @@ state's place. On the other side `Outgoing` keeps snapshots that do not change
 while somebody fetches them. docs/snapshots.md is the whole story.
 """
 
-from vecdb_replication.snapshots.area import Area
+from vecdb_replication.snapshots.area import Area, Sharing, recover_folder, replace_folder
 from vecdb_replication.snapshots.disk import Disk, LocalDisk
 from vecdb_replication.snapshots.errors import SnapshotCut, SnapshotDamaged, SnapshotError, SnapshotGone
-from vecdb_replication.snapshots.incoming import Incoming
+from vecdb_replication.snapshots.incoming import Incoming, finish
 from vecdb_replication.snapshots.manifest import FileEntry, Manifest, ManifestRefused, decode
 from vecdb_replication.snapshots.outgoing import Outgoing, SnapshotFile
 from vecdb_replication.snapshots.source import Files, FileSource
@@ -27,10 +27,14 @@ __all__ = [
     "Manifest",
     "ManifestRefused",
     "Outgoing",
+    "Sharing",
     "SnapshotCut",
     "SnapshotDamaged",
     "SnapshotError",
     "SnapshotFile",
     "SnapshotGone",
     "decode",
+    "finish",
+    "recover_folder",
+    "replace_folder",
 ]

@@ -8,11 +8,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from vecdb_replication.snapshots.disk import Disk, LocalDisk
 from vecdb_replication.snapshots.incoming import RESERVE_BYTES, Incoming
 from vecdb_replication.snapshots.manifest import Manifest
-from vecdb_replication.snapshots.outgoing import KEEP_SECONDS, Outgoing
+from vecdb_replication.snapshots.outgoing import KEEP_SECONDS, Outgoing, SnapshotFile
+
+_REPLACED: Final = ".replaced"
 
 
 class Area:
@@ -68,3 +71,54 @@ class Area:
         for path in folder.iterdir():
             if not path.name.isdecimal() or int(path.name) <= index:
                 self.disk.remove(path)
+
+
+class Sharing:
+    """What a state machine does alike over any `Area`: it gives the snapshots that were made in it."""
+
+    def __init__(self, area: Area) -> None:
+        self._area = area
+
+    def capture(self) -> tuple[int, bytes]:
+        """The last entry in the newest snapshot, and its manifest. LookupError where there is none."""
+        manifest = self._area.outgoing.newest()
+        if manifest is None:
+            raise LookupError("no snapshot was made yet")
+        return manifest.index, manifest.encode()
+
+    def open_file(self, snapshot: str, name: str) -> SnapshotFile:
+        """A file of a snapshot, to be closed. SnapshotGone, OSError."""
+        return self._area.outgoing.open(snapshot, name)
+
+    def is_sending(self) -> bool:
+        """Whether somebody fetches a snapshot."""
+        return self._area.outgoing.in_use
+
+
+def replace_folder(disk: Disk, path: Path, new: Path) -> None:
+    """Put the folder `new` in the place of the folder `path`, durably. OSError.
+
+    A crash in the middle may leave nothing under that name, until `recover_folder`.
+    Doing it again after an error goes on where it stopped.
+    """
+    old = path.with_suffix(_REPLACED)
+    if path.exists():
+        disk.remove(old)
+        disk.rename(path, old)
+        disk.sync_folder(path.parent)
+    disk.rename(new, path)
+    disk.sync_folder(path.parent)
+    disk.sync_folder(new.parent)
+    disk.remove(old)
+
+
+def recover_folder(disk: Disk, path: Path) -> None:
+    """Make good what a crash in `replace_folder` left: either folder is then there, whole. OSError."""
+    old = path.with_suffix(_REPLACED)
+    if not old.exists():
+        return
+    if path.exists():
+        disk.remove(old)
+    else:
+        disk.rename(old, path)
+        disk.sync_folder(path.parent)
