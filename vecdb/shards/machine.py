@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from vecdb_index import (
     ApplyResult,
     FormatTooNew,
     Shard,
+    ShardClosed,
     ShardDamaged,
     ShardOptions,
     StorageFailed,
@@ -57,6 +59,7 @@ class ShardMachine(Sharing):
         self._options = options
         self._path = shard.path
         super().__init__(Area(shard.path.with_suffix(SNAPSHOTS), group, disk))
+        self._installing = threading.Lock()
         # Together, for they belong together and are read on other threads.
         self._state = (shard, _read_installed(shard.path))
 
@@ -91,7 +94,8 @@ class ShardMachine(Sharing):
 
     def checkpoint(self) -> int:
         """See `Shard.checkpoint`; a disk without room leaves the durable index where it was."""
-        with suppress(StorageFailed):
+        # A shard is closed while a snapshot takes its place, and stays so where that failed for want of room.
+        with self._installing, suppress(StorageFailed, ShardClosed):
             self.shard.checkpoint()
         return self.durable_index
 
@@ -136,6 +140,8 @@ class ShardMachine(Sharing):
 
     def _verify(self, manifest: Manifest) -> None:
         incoming = self._area.incoming
+        # A shard that has sealed nothing yet has no file in it, and needs it all the same.
+        self._area.disk.mkdir(incoming.root / "segments")
         try:
             applied = verify_snapshot(incoming.root, self._options)
         except (ShardDamaged, FormatTooNew) as error:
@@ -157,6 +163,10 @@ class ShardMachine(Sharing):
 
     def install(self, index: int) -> None:
         """See `SnapshotMachine.install`. Where the disk does not let it: StorageFull, and again later."""
+        with self._installing:
+            self._install(index)
+
+    def _install(self, index: int) -> None:
         shard, installed = self._state
         if installed == index:
             return

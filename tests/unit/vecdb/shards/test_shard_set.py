@@ -163,6 +163,9 @@ class Refusing:
     applied_index = 7
     durable_index = 5
 
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
     def apply(self, entries: Any) -> Any:
         raise StorageFailed("the disk is full")
 
@@ -170,9 +173,9 @@ class Refusing:
         raise StorageFailed("the disk is full")
 
 
-def test_a_disk_that_refuses_is_for_another_time() -> None:
+def test_a_disk_that_refuses_is_for_another_time(tmp_path: Path) -> None:
     """The engine's StorageFailed is the host's StorageFull; a checkpoint without room gets nowhere."""
-    machine = ShardMachine(Refusing())  # type: ignore[arg-type]
+    machine = ShardMachine(Refusing(tmp_path / "7"), 7, OPTIONS)  # type: ignore[arg-type]
     with pytest.raises(StorageFull, match="the disk is full"):
         machine.apply([(8, b"")])
     assert (machine.applied_index, machine.checkpoint(), machine.durable_index) == (7, 5, 5)
