@@ -32,11 +32,12 @@ class Fetches:
         self._tasks: dict[int, asyncio.Task[bool]] = {}
         self._current: dict[int, Fetch] = {}
         self._newer: dict[int, Fetch] = {}
-        self._problems: dict[int, str] = {}
+        self._problems: dict[int, tuple[int, str]] = {}
 
-    def problem(self, group: int) -> str:
-        """Why a group's snapshot does not arrive; empty where nothing is wrong."""
-        return self._problems.get(group, "")
+    def problem(self, group: int, applied: int) -> str:
+        """Why a snapshot beyond the applied index does not arrive; empty where nothing is wrong."""
+        index, why = self._problems.get(group, (0, ""))
+        return why if index > applied else ""
 
     def offer(self, fetch: Fetch) -> None:
         """Take an offered snapshot. One that is being fetched goes on, unless its leader was replaced."""
@@ -44,7 +45,7 @@ class Fetches:
         task, current = self._tasks.get(group), self._current.get(group)
         if task is None or current is None:
             self._start(fetch)
-        elif current.sender == fetch.sender and current.message.snapshot == fetch.message.snapshot:
+        elif current.sender == fetch.sender and current.snapshot.data == fetch.snapshot.data:
             # The same again: of its messages the last is the one that counts.
             self._current[group] = fetch
         else:
@@ -90,12 +91,11 @@ class Fetches:
     async def _once(self, fetch: Fetch) -> None:
         if self._files is None:
             raise ConnectionError("there is no way to other nodes")
-        snapshot = fetch.message.snapshot
-        assert snapshot is not None, "only snapshots are fetched"
-        await fetch.machine.fetch(snapshot.data, FileSource(self._files, fetch.sender, fetch.group))
+        await fetch.machine.fetch(fetch.snapshot.data, FileSource(self._files, fetch.sender, fetch.group))
 
     def _told(self, fetch: Fetch, error: Exception) -> None:
-        self._problems[fetch.group] = f"the snapshot from {fetch.sender} did not arrive: {error}"
+        why = f"the snapshot from {fetch.sender} did not arrive: {error}"
+        self._problems[fetch.group] = (fetch.snapshot.index, why)
 
     async def drop(self, group: int) -> None:
         """Fetch nothing for a group any more; returns once nothing is written for it."""

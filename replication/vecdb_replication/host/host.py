@@ -356,7 +356,7 @@ class Host:
             machine.applied_index,
             machine.durable_index,
             self._wal.state(group).log_bytes,
-            held.problem or self._fetches.problem(group),
+            held.problem or self._fetches.problem(group, held.applied),
             node.id,
             node.lead,
             node.commit,

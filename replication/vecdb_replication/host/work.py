@@ -157,6 +157,12 @@ class Fetch:
     machine: FileMachine
     message: raft.Message
 
+    @property
+    def snapshot(self) -> raft.Snapshot:
+        """What is offered."""
+        assert self.message.snapshot is not None, "only snapshots are fetched"
+        return self.message.snapshot
+
 
 @dataclass(slots=True)
 class Pass:

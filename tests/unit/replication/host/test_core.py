@@ -140,8 +140,8 @@ def test_an_entry_of_an_unknown_kind_is_not_guessed_at(log: Wal) -> None:
 class Lead:
     """Replica 1 of three as the leader, whose followers the test plays."""
 
-    def __init__(self, log: Wal) -> None:
-        self.log, self.notes = log, Notes()
+    def __init__(self, log: Wal, notes: Notes | None = None) -> None:
+        self.log, self.notes = log, notes or Notes()
         self.core = core_over(log)
         self.held = self.core.open(G, self.notes, 1, (1, 2, 3))
         self.held.replica.node.campaign()
