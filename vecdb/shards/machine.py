@@ -31,6 +31,7 @@ from vecdb_replication.snapshots import (
     ManifestRefused,
     Sharing,
     SnapshotDamaged,
+    check_room,
     decode,
     finish,
     recover_folder,
@@ -106,8 +107,10 @@ class ShardMachine(Sharing):
     # --- giving snapshots ----------------------------------------------------------
 
     def prepare(self) -> None:
-        """See `SnapshotMachine.prepare`. Segments are linked, the database is copied."""
+        """See `SnapshotMachine.prepare`. Segments are linked, the database is copied: ENOSPC without room."""
         shard, installed = self._state
+        database = sum(path.stat().st_size for path in self._path.glob(f"{_DATABASE}*"))
+        check_room(self._area.disk, self._path, database)
 
         def build(folder: Path) -> tuple[int, list[FileEntry]]:
             taken = shard.snapshot(folder)

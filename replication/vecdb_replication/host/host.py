@@ -115,6 +115,8 @@ class Host:
         self._loop = asyncio.get_running_loop()
         self._writer = LogWriter(wal, max_bytes=_NO_LIMIT, on_sync=on_sync, on_failure=on_failure)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="vecdb-apply")
+        # Snapshots take long, and no applying is to wait for that.
+        self._maker = ThreadPoolExecutor(1, thread_name_prefix="vecdb-snapshot")
         dice = random.Random(os.urandom(16))  # noqa: S311 (timeouts are no secrets)
         self._core = HostCore(
             wal,
@@ -215,11 +217,11 @@ class Host:
         self._schedule()
 
     def _prepare(self, group: int) -> None:
-        """Make a snapshot for whoever needs one. It takes long, so it is not the appliers' business."""
+        """Make a snapshot for whoever needs one."""
         machine = self._core.groups[group].machine
         if group in self._preparing or self._closed or not isinstance(machine, SnapshotMachine):
             return
-        work = self._preparing[group] = self._loop.run_in_executor(None, machine.prepare)
+        work = self._preparing[group] = self._loop.run_in_executor(self._maker, machine.prepare)
         work.add_done_callback(lambda done: self._prepared(group, done))
 
     def _prepared(self, group: int, done: asyncio.Future[None]) -> None:
@@ -519,7 +521,7 @@ class Host:
                     refused = refused or error
         dropped = await self._loop.run_in_executor(self._pool, self._wal.drop_segments)
         machines = [held.machine for held in self._groups.values() if isinstance(held.machine, FileMachine)]
-        await self._loop.run_in_executor(None, _tidy, machines)
+        await self._loop.run_in_executor(self._maker, _tidy, machines)
         if refused is not None:
             # Told last: what the others gave up may be the room that this one lacked.
             raise refused
@@ -571,6 +573,7 @@ class Host:
                 self._writer.submit(words).result()
         self._writer.close()
         self._pool.shutdown(wait=True)
+        self._maker.shutdown(wait=True)
 
 
 def _stage(staging: Staging) -> None:

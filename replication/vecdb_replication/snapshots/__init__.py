@@ -11,7 +11,7 @@ while somebody fetches them. docs/snapshots.md is the whole story.
 from vecdb_replication.snapshots.area import Area, Sharing, recover_folder, replace_folder
 from vecdb_replication.snapshots.disk import Disk, LocalDisk
 from vecdb_replication.snapshots.errors import SnapshotCut, SnapshotDamaged, SnapshotError, SnapshotGone
-from vecdb_replication.snapshots.incoming import Incoming, finish
+from vecdb_replication.snapshots.incoming import Incoming, check_room, finish
 from vecdb_replication.snapshots.manifest import FileEntry, Manifest, ManifestRefused, decode
 from vecdb_replication.snapshots.outgoing import Outgoing, SnapshotFile
 from vecdb_replication.snapshots.source import Files, FileSource
@@ -33,6 +33,7 @@ __all__ = [
     "SnapshotError",
     "SnapshotFile",
     "SnapshotGone",
+    "check_room",
     "decode",
     "finish",
     "recover_folder",

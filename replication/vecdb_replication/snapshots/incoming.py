@@ -18,7 +18,7 @@ from vecdb_replication.snapshots.manifest import FileEntry, Manifest
 from vecdb_replication.snapshots.source import FileSource
 
 RESERVE_BYTES: Final = 64 << 20
-"""What fetching leaves free: the log and the state of everybody else need room too."""
+"""What snapshots leave free: the log and the state of everybody else need room too."""
 KEEP_SECONDS: Final = 3600.0
 """How long what has arrived is kept for a fetch that goes on with it."""
 ATTEMPTS: Final = 3
@@ -108,12 +108,7 @@ class Incoming:
                 self._disk.remove(path)
         self._verified.intersection_update(manifest.files)
         missing = sum(entry.size - _size(self.root / entry.name) for entry in manifest.files)
-        if missing + self._reserve > (free := self._disk.free(self.root)):
-            raise OSError(
-                errno.ENOSPC,
-                f"a snapshot needs {missing} bytes more, {free} are free and {self._reserve} kept back",
-                str(self.root),
-            )
+        check_room(self._disk, self.root, missing, self._reserve)
         for folder in {(self.root / entry.name).parent for entry in manifest.files}:
             self._disk.mkdir(folder)
 
@@ -190,6 +185,13 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
+
+
+def check_room(disk: Disk, path: Path, needed: int, reserve: int = RESERVE_BYTES) -> None:
+    """Raise OSError (ENOSPC) where so many bytes do not fit beside what is kept back."""
+    if needed + reserve > (free := disk.free(path)):
+        why = f"a snapshot needs {needed} bytes more, {free} are free and {reserve} kept back"
+        raise OSError(errno.ENOSPC, why, str(path))
 
 
 async def finish(act: Callable[..., T], *args: object) -> T:

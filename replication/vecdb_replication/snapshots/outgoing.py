@@ -50,9 +50,9 @@ class SnapshotFile(io.FileIO):
 class Outgoing:
     """The snapshots of one group in `root`, which belongs to this object. Any thread may call.
 
-    A snapshot stays for `keep_seconds` after it was made, captured or read
-    last, and while a file of it is open. What an earlier process left is
-    removed: nobody knows any more what it was.
+    A snapshot stays while somebody reads it; the newest one also for
+    `keep_seconds` after it was made or captured last. What an earlier process
+    left is removed: nobody knows any more what it was.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Outgoing:
         disk.remove(root)
 
     def make(self, build: Build) -> Manifest:
-        """Make a snapshot. Raises what `build` raises; nothing is left then."""
+        """Make a snapshot. Raises what `build` raises; nothing is left of it then."""
         snapshot = secrets.token_hex(16)
         folder = self._root / snapshot
         self._disk.mkdir(self._root)
@@ -85,7 +85,10 @@ class Outgoing:
             self._disk.remove(folder)
             raise
         with self._lock:
+            for held in self._held.values():
+                held.used = -math.inf
             self._held[snapshot] = _Held(manifest, folder, self._clock())
+        self.tidy()
         return manifest
 
     def newest(self) -> Manifest | None:
@@ -108,7 +111,7 @@ class Outgoing:
         def release() -> None:
             with self._lock:
                 held.pins -= 1
-                held.used = held.read = self._clock()
+                held.read = self._clock()
 
         try:
             return SnapshotFile(held.folder / name, release)
@@ -120,8 +123,7 @@ class Outgoing:
     def in_use(self) -> bool:
         """Whether somebody reads a snapshot, or did a moment ago."""
         with self._lock:
-            now = self._clock()
-            return any(held.pins or now - held.read < _READING_SECONDS for held in self._held.values())
+            return any(self._is_read(held) for held in self._held.values())
 
     def tidy(self) -> None:
         """Remove what nobody has used for long. OSError."""
@@ -132,4 +134,7 @@ class Outgoing:
             self._disk.remove(folder)
 
     def _is_used(self, held: _Held) -> bool:
-        return held.pins > 0 or self._clock() - held.used < self._keep
+        return self._is_read(held) or self._clock() - held.used < self._keep
+
+    def _is_read(self, held: _Held) -> bool:
+        return held.pins > 0 or self._clock() - held.read < _READING_SECONDS

@@ -47,26 +47,42 @@ def test_what_was_made_can_be_read(tmp_path: Path) -> None:
             out.open(snapshot, name)
 
 
-def test_the_newest_is_offered_and_older_ones_stay_for_a_while(tmp_path: Path) -> None:
-    """Who fetches the older one is not cut off; once nobody has for long, it goes."""
+def test_the_newest_is_offered_and_older_ones_go(tmp_path: Path) -> None:
+    """Made anew again and again, they do not fill the disk; who reads an older one is not cut off."""
     clock = Clock()
     out = outgoing(tmp_path, clock)
-    older, newer = out.make(build), out.make(build)
-    assert older.snapshot != newer.snapshot
-    clock.now = 15.0
-    assert out.newest() == newer
-    with out.open(older.snapshot, "state") as file:
+    first, second = out.make(build), out.make(build)
+    assert first.snapshot != second.snapshot
+    with pytest.raises(SnapshotGone):
+        out.open(first.snapshot, "state")
+    with out.open(second.snapshot, "state") as file:
+        third = out.make(build)
+        assert out.newest() == third
         clock.now = 100.0
-        out.tidy()
         assert file.read() == DATA
-        with pytest.raises(SnapshotGone):
-            out.open(newer.snapshot, "state")
+        with out.open(second.snapshot, "state"):
+            pass
+    clock.now = 114.0
     out.tidy()
-    assert out.newest() == older
-    clock.now = 121.0
+    out.open(second.snapshot, "state").close()
+    clock.now = 130.0
+    out.tidy()
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_the_newest_stays_for_a_while(tmp_path: Path) -> None:
+    """From when it was made or offered last: whoever was told of it may be waiting for its turn."""
+    clock = Clock()
+    out = outgoing(tmp_path, clock)
+    made = out.make(build)
+    clock.now = 15.0
+    assert out.newest() == made
+    clock.now = 34.0
+    out.tidy()
+    assert out.newest() == made
+    clock.now = 55.0
     out.tidy()
     assert out.newest() is None
-    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_it_knows_whether_somebody_reads(tmp_path: Path) -> None:

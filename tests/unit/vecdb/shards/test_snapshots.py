@@ -283,6 +283,22 @@ async def test_a_full_disk_leaves_the_old_state(tmp_path: Path) -> None:
         each.close()
 
 
+def test_no_snapshot_is_made_where_its_copy_would_fill_the_disk(tmp_path: Path) -> None:
+    """The log of everybody needs the room more; once there is room, it is made."""
+    disk = CutDisk()
+    only = machine(tmp_path, ids=3, disk=disk)
+    disk.room = 64 << 20
+    with pytest.raises(OSError, match="kept back") as caught:
+        only.prepare()
+    assert caught.value.errno == errno.ENOSPC
+    with pytest.raises(LookupError):
+        only.capture()
+    disk.room = 80 << 20
+    only.prepare()
+    assert only.capture()[0] == 3
+    only.close()
+
+
 def test_what_was_never_staged_cannot_be_installed(tmp_path: Path) -> None:
     """LookupError, and the state stays open; nothing is captured that was not prepared."""
     only = machine(tmp_path / "a", ids=2)
