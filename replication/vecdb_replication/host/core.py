@@ -178,13 +178,17 @@ class HostCore:
         if isinstance(machine, FileMachine) and held.replica.lacks(message):
             self._fetches.append(Fetch(held.id, sender, machine, message))
         else:
-            held.replica.step(message)
+            self._take_snapshot(held, sender, message)
+
+    def _take_snapshot(self, held: Group, sender: str, message: raft.Message) -> None:
+        held.offer = (sender, message)
+        held.replica.step(message)
 
     def fetched(self, fetch: Fetch) -> None:
         """The files of a snapshot are here: its message goes in."""
         held = self.groups.get(fetch.group)
         if held is not None and held.machine is fetch.machine and held.failure is None:
-            self._guarded(held, held.replica.step, fetch.message)
+            self._guarded(held, self._take_snapshot, held, fetch.sender, fetch.message)
             self._touch(held)
 
     def unreachable(self, peer: str) -> None:
@@ -216,6 +220,9 @@ class HostCore:
             return
         held.blocked = ""
         self._guarded(held, held.replica.retry)
+        if held.offer is not None:
+            # The leader waits for a word of it, and for long.
+            self._guarded(held, self._offered, held, *held.offer)
         self._touch(held)
 
     # What comes out
@@ -335,7 +342,9 @@ class HostCore:
     def _written(self, held: Group, append: Append, error: Exception | None) -> None:
         stalled = held.replica.stalled
         self._absorb(held, held.replica.written(append, error))
-        if held.replica.stalled and not stalled:
+        if append.snapshot is not None and error is None:
+            held.offer = None
+        if (held.replica.stalled and not stalled) or (append.snapshot is not None and error is not None):
             self._retries.append(held.id)
 
     def _halt(self, failed: wal.LogFailed) -> None:

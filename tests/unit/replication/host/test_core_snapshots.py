@@ -64,9 +64,44 @@ def test_a_snapshot_is_not_believed_before_its_files_are_here(log: Wal) -> None:
     (fetch,) = done.fetches
     assert (fetch.group, fetch.sender, fetch.machine, fetch.snapshot.index) == (G, "n1", pages, 9)
     core.fetched(fetch)
-    write = core.step().write
-    assert write is not None
-    assert write.stages == [(pages, 9, b"[]")]
+    (staging,) = core.step().stagings
+    assert (staging.machine, staging.snapshot.index, staging.snapshot.data) == (pages, 9, b"[]")
+    core.staged(staging, None)
+    done = core.step()
+    assert done.write is not None
+    store(log, done)
+    core.written(done.write, None)
+    assert [task.install for task in core.step().tasks] == [9]
+
+
+@pytest.mark.parametrize("where", ["staging", "logging"])
+def test_a_snapshot_that_could_not_be_written_is_taken_up_again(log: Wal, where: str) -> None:
+    """Without a word from the leader, which would wait for a minute: its files are fetched, and it goes in."""
+    pages = Pages()
+    core = follower(log, pages)
+    core.receive("n1", snapshot_from_leader())
+    core.fetched(core.step().fetches[0])
+    (staging,) = core.step().stagings
+    core.staged(staging, OSError("no room") if where == "staging" else None)
+    done = core.step()
+    if where == "logging":
+        assert done.write is not None
+        core.written(done.write, wal.LogFull("no room"))
+        done = core.step()
+    assert done.retries == [G]
+    core.retry(G)
+    (fetch,) = core.step().fetches
+    assert (fetch.sender, fetch.snapshot.index) == ("n1", 9)
+    core.fetched(fetch)
+    (staging,) = core.step().stagings
+    core.staged(staging, None)
+    done = core.step()
+    assert done.write is not None
+    store(log, done)
+    core.written(done.write, None)
+    assert [task.install for task in core.step().tasks] == [9]
+    core.retry(G)
+    assert core.step().fetches == []
 
 
 @pytest.mark.parametrize(
