@@ -76,7 +76,7 @@ def test_a_snapshot_is_not_believed_before_its_files_are_here(log: Wal) -> None:
 
 @pytest.mark.parametrize("where", ["staging", "logging"])
 def test_a_snapshot_that_could_not_be_written_is_taken_up_again(log: Wal, where: str) -> None:
-    """Without a word from the leader, which would wait for a minute: its files are fetched, and it goes in."""
+    """Without a word from the leader, which would wait for a minute: files are fetched, and it goes in."""
     pages = Pages()
     core = follower(log, pages)
     core.receive("n1", snapshot_from_leader())
