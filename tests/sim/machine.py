@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import BinaryIO
+
+from vecdb_replication.snapshots import FileSource
 
 State = tuple[int, dict[str, str]]
 
@@ -12,6 +15,8 @@ class Registers:
     """Registers by name. An entry is JSON: [operation, register, value].
 
     What `checkpoint` has not seen is lost in a crash, unless the process alone died.
+    To the host these are files, so a snapshot's message waits for them. How long
+    they take, and whether they come, is the node's business: nothing calls `fetch`.
     """
 
     def __init__(self) -> None:
@@ -48,6 +53,9 @@ class Registers:
         self._durable = self.state
         return self.durable_index
 
+    def prepare(self) -> None:
+        self.checkpoint()
+
     def capture(self) -> tuple[int, bytes]:
         if not self.durable_index:
             raise LookupError("nothing is durable yet")
@@ -61,6 +69,18 @@ class Registers:
             raise LookupError(f"no snapshot of {index} was staged")
         self.state = self._durable = self._staged[index]
         self._staged = {at: state for at, state in self._staged.items() if at > index}
+
+    async def fetch(self, data: bytes, source: FileSource) -> None:
+        raise NotImplementedError
+
+    def open_file(self, snapshot: str, name: str) -> BinaryIO:
+        raise NotImplementedError
+
+    def is_sending(self) -> bool:
+        return False
+
+    def tidy(self) -> None:
+        raise NotImplementedError
 
     def crash(self, *, power: bool) -> None:
         """The process ends. Without power, what was not made durable is gone."""

@@ -11,6 +11,7 @@ from typing import Protocol
 from vecdb_replication import wal
 from vecdb_replication.host import (
     Envelope,
+    Fetch,
     HostCore,
     Options,
     Pass,
@@ -35,6 +36,7 @@ OPTIONS = Options(
     max_inflight_messages=8,
     max_inflight_bytes=8000,
     max_apply_bytes=4000,
+    max_kept_bytes=2000,
 )
 
 
@@ -51,6 +53,7 @@ class Surroundings(Protocol):
     def reopened(self, node: SimNode, group: int, replica: int) -> None: ...
     def leaving(self, node: SimNode, envelope: Envelope) -> None: ...
     def stepped(self, node: SimNode) -> None: ...
+    def installed(self, node: SimNode) -> None: ...
     def died(self, node: SimNode, why: str) -> None: ...
     def note(self, *what: object) -> None: ...
 
@@ -220,8 +223,12 @@ class SimNode:
             self._later(self.dice.random() * 0.01, self._stage, staging)
         for group in done.retries:
             self._later(0.5, self._retry, group)
-        for group in done.checkpoints:
-            self.core.groups[group].machine.checkpoint()
+        for fetch in done.fetches:
+            # Some never come, and the leader has to offer another.
+            if self.dice.random() < 0.95:
+                self._later(self.dice.random() ** 3 * 3, self._fetched, fetch)
+        for group in done.snapshots:
+            self.core.groups[group].machine.prepare()
 
     def _stage(self, staging: Staging) -> None:
         assert self.core is not None
@@ -238,6 +245,11 @@ class SimNode:
         self.core.retry(group)
         self.touch()
 
+    def _fetched(self, fetch: Fetch) -> None:
+        assert self.core is not None
+        self.core.fetched(fetch)
+        self.touch()
+
     def _perform(self, task: Task) -> None:
         assert self.core is not None
         held = self.core.groups.get(task.group)
@@ -248,6 +260,7 @@ class SimNode:
         results: Sequence[object] | BaseException = ()
         if task.install:
             machine.install(task.install)
+            self.world.installed(self)
         elif task.entries and self.disk.capacity is not None and self.dice.random() < 0.3:
             results = StorageFull("no room")
         elif task.entries:

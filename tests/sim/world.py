@@ -102,6 +102,10 @@ class World:
         node.tick()
         self.later(_TICK, self._tick, node)
 
+    def installed(self, node: SimNode) -> None:
+        """A snapshot took the place of a state."""
+        self.counts["snapshots"] += 1
+
     def note(self, *what: object) -> None:
         """A line of the trace."""
         line = f"{self.now:.6f} {' '.join(map(str, what))}"
