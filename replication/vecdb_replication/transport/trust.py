@@ -1,0 +1,137 @@
+"""Who a peer is: certificates from files, and the names in them."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import grpc
+
+from vecdb_replication.transport.errors import Refused, TrustError
+
+AuthContext = Mapping[str, Iterable[bytes]]
+"""What gRPC tells a server of a client's certificate."""
+
+
+class Trust(Protocol):
+    """Certificates, and whose they are. Every connection is mutual TLS.
+
+    gRPC for Python has no hook in the handshake. So a dialler relies on the
+    handshake itself, which finds `target` in the certificate of whoever
+    answers, under anchors that may be the peer's own; and a server asks
+    `identify` on each stream, since its handshake proves only that *some* peer
+    is there.
+    """
+
+    def server(self) -> grpc.ServerCredentials:
+        """Credentials for the port, which asks for a client's certificate. TrustError."""
+        ...
+
+    def channel(self, peer: str) -> grpc.ChannelCredentials:
+        """Credentials for a connection to a peer. TrustError."""
+        ...
+
+    def target(self, peer: str) -> str:
+        """The name that the certificate of a peer must bear: a DNS name. Refused for an unknown peer."""
+        ...
+
+    def identify(self, auth: AuthContext) -> str:
+        """The peer whose certificate this is. Refused where it is nobody's."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """A certificate (chain), its unencrypted key and the anchors (`ca`) of the peers', all PEM."""
+
+    ca: Path
+    cert: Path
+    key: Path
+
+
+class FileTrust:
+    """Certificates that an authority of the cluster's own has signed.
+
+    `names` gives the DNS name in each peer's certificate (a subject alternative
+    name; the common name counts for nothing). The files are read again for
+    each connection, so that a renewed certificate needs no restart. Raises
+    TrustError where they cannot be used.
+    """
+
+    def __init__(self, files: TlsFiles, names: Mapping[str, str]) -> None:
+        self._files = files
+        self._names = {peer: name.lower() for peer, name in names.items()}
+        self._peers = {name: peer for peer, name in self._names.items()}
+        if len(self._peers) != len(self._names):
+            raise ValueError("two peers with the same name in their certificates")
+        _check(files)
+
+    def server(self) -> grpc.ServerCredentials:
+        """See `Trust.server`."""
+        return grpc.dynamic_ssl_server_credentials(
+            self._served(), self._renewed, require_client_authentication=True
+        )
+
+    def _served(self) -> grpc.ServerCertificateConfiguration:
+        ca, cert, key = _read(self._files)
+        return grpc.ssl_server_certificate_configuration([(key, cert)], ca)
+
+    def _renewed(self) -> grpc.ServerCertificateConfiguration | None:
+        """For the next handshake; None, for what there was before, while the files are being replaced."""
+        try:
+            _check(self._files)
+            return self._served()
+        except TrustError:
+            return None
+
+    def channel(self, peer: str) -> grpc.ChannelCredentials:
+        """See `Trust.channel`."""
+        ca, cert, key = _read(self._files)
+        return grpc.ssl_channel_credentials(ca, key, cert)
+
+    def target(self, peer: str) -> str:
+        """See `Trust.target`."""
+        try:
+            return self._names[peer]
+        except KeyError:
+            raise Refused(f"nothing is known of a certificate of {peer!r}") from None
+
+    def identify(self, auth: AuthContext) -> str:
+        """See `Trust.identify`."""
+        names = [
+            name.decode(errors="replace").lower() for name in auth.get("x509_subject_alternative_name", ())
+        ]
+        found = {self._peers[name] for name in names if name in self._peers}
+        if len(found) != 1:
+            raise Refused(f"a certificate for {', '.join(names) or 'nobody'}, which is no one peer's")
+        return found.pop()
+
+
+def _read(files: TlsFiles) -> tuple[bytes, bytes, bytes]:
+    try:
+        return files.ca.read_bytes(), files.cert.read_bytes(), files.key.read_bytes()
+    except OSError as error:
+        raise TrustError(f"{error.filename}: cannot be read: {error.strerror}") from None
+
+
+def _check(files: TlsFiles) -> None:
+    """gRPC says nothing of what it cannot use, and then fails each handshake."""
+    _read(files)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(files.cert, files.key, password=_refuse_password)
+    except ssl.SSLError as error:
+        raise TrustError(
+            f"{files.cert}, {files.key}: not a certificate and its key ({error.reason})"
+        ) from None
+    try:
+        context.load_verify_locations(files.ca)
+    except ssl.SSLError as error:
+        raise TrustError(f"{files.ca}: holds no certificates ({error.reason})") from None
+
+
+def _refuse_password() -> str:
+    raise TrustError("the TLS key is encrypted; a node starts without anyone to ask: decrypt it first")
