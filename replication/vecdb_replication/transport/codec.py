@@ -48,6 +48,8 @@ _CODES = {
 _TYPES = {code: kind for kind, code in _CODES.items()}
 _KINDS = {int(kind): kind for kind in raft.EntryType}
 _APP, _SNAP = _CODES[raft.MessageType.APP], _CODES[raft.MessageType.SNAP]
+# What the contexts of reads travel in: entries that are not the log's.
+_READS = {_CODES[raft.MessageType.READ_INDEX], _CODES[raft.MessageType.READ_INDEX_RESP]}
 
 # Columns that are left out where they say nothing.
 _COLUMNS = tuple(
@@ -192,17 +194,18 @@ class _Entries:
         )
 
     def take(self, code: int, index: int) -> tuple[raft.Entry, ...]:
-        """The entries of the next message, which follow `index`."""
+        """The entries of the next message: an append's follow `index`, a read's have none."""
         count = next(self._counts)
         if not count:
             return ()
         self._left -= count
-        if code != _APP or self._left < 0 or index > _LAST - count:
-            raise Refused("entries that are no append's, or more than there are")
+        if self._left < 0 or (code != _APP and code not in _READS) or index > _LAST - count:
+            raise Refused("entries that are no append's and no read's, or more than there are")
+        places = range(index + 1, index + 1 + count) if code == _APP else repeat(0, count)
         try:
             return tuple(
-                raft.Entry(term, index + place, _KINDS[kind], data)
-                for place, (term, kind, data) in zip(range(1, count + 1), self._parts, strict=False)
+                raft.Entry(term, place, _KINDS[kind], data)
+                for place, (term, kind, data) in zip(places, self._parts, strict=False)
             )
         except KeyError as error:
             raise Refused(f"an entry of the unknown type {error.args[0]}") from None
