@@ -14,7 +14,7 @@ from vecdb_replication.transport.errors import TransportError
 from vecdb_replication.transport.link import Link, explain
 from vecdb_replication.transport.options import TransportOptions
 from vecdb_replication.transport.trust import Trust
-from vecdb_replication.transport.wire import EXCHANGE, open_channel, path
+from vecdb_replication.transport.wire import open_channel, open_stream
 
 _log = structlog.get_logger(__name__)
 
@@ -86,7 +86,7 @@ class Dialer:
         link, options = self._link, self._options
         loop = asyncio.get_running_loop()
         async with open_channel(self._address, link.peer, self._trust, options) as channel:
-            stream = _Called(channel.stream_stream(path(EXCHANGE))())
+            stream = _Called(open_stream(channel))
             async with asyncio.timeout(options.hello_seconds):
                 await stream.write(encode_hello(self._cluster, self._name))
                 check_hello(await stream.read(), self._cluster, link.peer)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import grpc
 
@@ -71,9 +71,10 @@ class FileTrust:
 
     def server(self) -> grpc.ServerCredentials:
         """See `Trust.server`."""
-        return grpc.dynamic_ssl_server_credentials(
-            self._served(), self._renewed, require_client_authentication=True
-        )
+        first = self._served()
+        # gRPC takes None for "as before", which its stubs do not know.
+        again = cast("Callable[[], grpc.ServerCertificateConfiguration]", self._renewed)
+        return grpc.dynamic_ssl_server_credentials(first, again, require_client_authentication=True)
 
     def _served(self) -> grpc.ServerCertificateConfiguration:
         ca, cert, key = _read(self._files)

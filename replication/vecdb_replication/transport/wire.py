@@ -18,6 +18,11 @@ FETCH = "Fetch"
 Arguments = list[tuple[str, Any]]
 
 
+def open_stream(channel: grpc.aio.Channel) -> grpc.aio.StreamStreamCall[bytes, bytes]:
+    """The stream of envelopes, as bytes: gRPC would not say why it cannot decode one."""
+    return channel.stream_stream(path(EXCHANGE), None, None)(None)
+
+
 def path(method: str) -> str:
     """A method as gRPC addresses it."""
     return f"/{SERVICE}/{method}"

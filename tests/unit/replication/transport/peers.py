@@ -14,7 +14,7 @@ from vecdb_replication.host import Envelope
 from vecdb_replication.transport import FileTrust, TlsFiles, Transport, TransportOptions
 
 CLUSTER = "test"
-PEERS = {peer: f"{peer}.peers.test" for peer in ("n1", "n2", "n3")}
+PEERS = {peer: f"{peer}.peers.test" for peer in ("n0", "n1", "n2", "n3")}
 QUICK = TransportOptions(
     hello_seconds=2.0, backoff_seconds=0.01, max_backoff_seconds=0.05, close_seconds=0.2, chunk_seconds=2.0
 )
