@@ -80,8 +80,8 @@ class PeerServer:
         return port
 
     async def stop(self) -> None:
-        """Take no more, and end what is under way."""
-        await self._server.stop(None)
+        """Take no more, and give what is under way a moment to end."""
+        await self._server.stop(self._options.close_seconds)
 
     # The stream
 
