@@ -10,7 +10,6 @@ import grpc.aio
 import structlog
 
 from vecdb_replication.transport.codec import check_hello, encode_hello
-from vecdb_replication.transport.errors import TransportError
 from vecdb_replication.transport.link import Link, explain
 from vecdb_replication.transport.options import TransportOptions
 from vecdb_replication.transport.trust import Trust
@@ -74,10 +73,11 @@ class Dialer:
         while True:
             try:
                 problem = await self._once()
-            except (TransportError, grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
-                problem = explain(error)
             except TimeoutError:
                 problem = f"no answer within {self._options.hello_seconds} s"
+            except Exception as error:
+                # Whatever it is, gRPC's or ours: without this loop the peer would be lost for good.
+                problem = explain(error)
             if self._link.failed(problem):
                 _log.warning("no stream", peer=self._link.peer, address=self._address, problem=problem)
             await asyncio.sleep(self._backoff.next())
