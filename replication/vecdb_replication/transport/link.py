@@ -19,6 +19,9 @@ _log = structlog.get_logger(__name__)
 # What a frame has beside its messages, by a wide margin.
 _FRAME_OVERHEAD = 4_096
 
+# What may wait a moment for company. With a context it is a read that waits for it.
+_CALM = frozenset({raft.MessageType.HEARTBEAT, raft.MessageType.HEARTBEAT_RESP})
+
 
 class Stream(Protocol):
     """Frames to and from a peer, in order."""
@@ -47,7 +50,9 @@ class Link:
         self._lanes = Lanes(options.max_queued_messages, options.max_queued_bytes)
         self._waiting = asyncio.Event()
         self._drained = asyncio.Event()
+        self._drained.set()
         self._up = asyncio.Event()
+        self._linger: asyncio.TimerHandle | None = None
         self._turn = asyncio.Lock()
         self._ended: asyncio.Future[str] | None = None
         self._overflowing = False
@@ -67,7 +72,9 @@ class Link:
             self._lose(messages)
             return
         refused = []
+        calm = True
         for group, message in messages:
+            calm = calm and message.type in _CALM and not message.context
             size = weight(message)
             if size + _FRAME_OVERHEAD > self._options.max_frame_bytes:
                 self._complain(group, size)
@@ -78,7 +85,11 @@ class Link:
             self._lose(refused)
             self._overflow()
         self._drained.clear()
-        self._waiting.set()
+        if not calm:
+            self._waiting.set()
+        elif self._linger is None:
+            # Idle groups say nothing else, many times a second, and a frame costs more than what is in it.
+            self._linger = self._loop.call_later(self._options.linger_seconds, self._waiting.set)
 
     def _complain(self, group: int, size: int) -> None:
         """Raft tries for ever to send what is too large: a group is worth one line."""
@@ -151,6 +162,7 @@ class Link:
         self._up.clear()
         self._problem = problem
         self._overflowing = False
+        self._stop_lingering()
         self._lose(self._lanes.clear())
         self._drained.set()
         # Nobody knows which of them arrived. A report of one that did is ignored.
@@ -161,21 +173,29 @@ class Link:
 
     async def _write(self, stream: Stream) -> None:
         while True:
-            while not self._lanes:
-                self._drained.set()
-                self._waiting.clear()
-                await self._waiting.wait()
-            messages = self._lanes.take(self._options.frame_bytes)
-            if self._overflowing and self._lanes.relaxed:
-                self._overflowing = False
-            for group, message in messages:
-                if message.type is raft.MessageType.SNAP:
-                    self._snapshots.add((group, message.to))
-            frame = encode(messages)
-            await stream.write(frame)
-            self._sent_messages += len(messages)
-            self._sent_frames += 1
-            self._sent_bytes += len(frame)
+            await self._waiting.wait()
+            self._waiting.clear()
+            while self._lanes:
+                await self._write_frame(stream, self._lanes.take(self._options.frame_bytes))
+            self._drained.set()
+
+    async def _write_frame(self, stream: Stream, messages: list[Addressed]) -> None:
+        self._stop_lingering()
+        if self._overflowing and self._lanes.relaxed:
+            self._overflowing = False
+        for group, message in messages:
+            if message.type is raft.MessageType.SNAP:
+                self._snapshots.add((group, message.to))
+        frame = encode(messages)
+        await stream.write(frame)
+        self._sent_messages += len(messages)
+        self._sent_frames += 1
+        self._sent_bytes += len(frame)
+
+    def _stop_lingering(self) -> None:
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
 
     async def _read(self, stream: Stream) -> None:
         while (frame := await stream.read()) is not None:
@@ -193,7 +213,8 @@ class Link:
 
     async def drained(self) -> None:
         """Wait until what is queued has been handed to the stream, or lost with it."""
-        if self._ended is not None:
+        if self._ended is not None and not self._drained.is_set():
+            self._waiting.set()
             await self._drained.wait()
 
     def status(self) -> PeerStatus:

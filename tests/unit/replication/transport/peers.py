@@ -16,7 +16,12 @@ from vecdb_replication.transport import FileTrust, TlsFiles, Transport, Transpor
 CLUSTER = "test"
 PEERS = {peer: f"{peer}.peers.test" for peer in ("n0", "n1", "n2", "n3")}
 QUICK = TransportOptions(
-    hello_seconds=2.0, backoff_seconds=0.01, max_backoff_seconds=0.05, close_seconds=0.2, chunk_seconds=2.0
+    linger_seconds=0.005,
+    hello_seconds=2.0,
+    backoff_seconds=0.01,
+    max_backoff_seconds=0.05,
+    close_seconds=0.2,
+    chunk_seconds=2.0,
 )
 SECONDS = 10.0
 

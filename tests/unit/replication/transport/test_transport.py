@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from structlog.testing import capture_logs
@@ -52,6 +53,31 @@ async def test_what_one_turn_of_the_loop_says_shares_a_frame(certificates: Certi
             one.transport.send("n2", said(heartbeat(), group=group))
         await two.recorder.until(lambda: len(two.recorder.received) == 1000)
         assert one.transport.status()[0].sent_frames == 1
+
+
+@pytest.mark.parametrize("urgent", [heartbeat(3, context=b"read"), append(3, b"x")])
+async def test_heartbeats_wait_for_company(certificates: Certificates, urgent: raft.Message) -> None:
+    """For a moment: whatever is more urgent takes them along at once, a heartbeat that a read waits for too."""
+    async with pair(certificates, linger_seconds=60) as (one, two):
+        one.transport.send("n2", said(heartbeat(1)))
+        one.transport.send("n2", said(replace(heartbeat(2), type=raft.MessageType.HEARTBEAT_RESP)))
+        await asyncio.sleep(0.05)
+        assert one.transport.status()[0].sent_frames == 0
+        one.transport.send("n2", said(urgent))
+        await two.recorder.until(lambda: len(two.recorder.received) == 3)
+        assert one.transport.status()[0].sent_frames == 1
+        # Alone again, and closing does not wait for company either.
+        one.transport.send("n2", said(heartbeat(4)))
+        await one.transport.close()
+        await two.recorder.until(lambda: len(two.recorder.received) == 4)
+
+
+async def test_heartbeats_wait_for_a_moment_only(certificates: Certificates) -> None:
+    """Without company they leave alone, each time anew."""
+    async with pair(certificates, linger_seconds=0.01) as (one, two):
+        for count in (1, 2):
+            one.transport.send("n2", said(heartbeat(count)))
+            await two.recorder.until(lambda count=count: len(two.recorder.received) == count)
 
 
 async def test_entries_of_eight_megabytes_come_through(certificates: Certificates) -> None:
