@@ -211,7 +211,9 @@ class HostCore:
             held = self.groups[group]
             if held.failure is None:
                 self._guarded(held, held.replica.tick, blocked=bool(held.blocked))
-                self._touch(held)
+                # Most ticks of most groups only count.
+                if held.failure is not None or held.replica.alone or held.replica.node.has_ready():
+                    self._touch(held)
 
     def retry(self, group: int) -> None:
         """Try again what had no room."""

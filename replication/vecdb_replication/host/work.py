@@ -188,7 +188,7 @@ class Options:
 
     tick_seconds: float = 0.1
     election_ticks: int = 8
-    heartbeat_ticks: int = 1
+    heartbeat_ticks: int = 2
     snapshot_ticks: int = 600
     """How long a leader waits to hear what became of a snapshot before it takes it for lost.
 
