@@ -57,7 +57,7 @@ async def test_what_one_turn_of_the_loop_says_shares_a_frame(certificates: Certi
 
 @pytest.mark.parametrize("urgent", [heartbeat(3, context=b"read"), append(3, b"x")])
 async def test_heartbeats_wait_for_company(certificates: Certificates, urgent: raft.Message) -> None:
-    """For a moment: whatever is more urgent takes them along at once, a heartbeat that a read waits for too."""
+    """For a moment: what is more urgent takes them along at once, so does one that a read waits for."""
     async with pair(certificates, linger_seconds=60) as (one, two):
         one.transport.send("n2", said(heartbeat(1)))
         one.transport.send("n2", said(replace(heartbeat(2), type=raft.MessageType.HEARTBEAT_RESP)))
