@@ -37,7 +37,6 @@ _CODES = {
     raft.MessageType.SNAP: 7,
     raft.MessageType.HEARTBEAT: 8,
     raft.MessageType.HEARTBEAT_RESP: 9,
-    raft.MessageType.SNAP_STATUS: 11,
     raft.MessageType.TRANSFER_LEADER: 13,
     raft.MessageType.TIMEOUT_NOW: 14,
     raft.MessageType.READ_INDEX: 15,

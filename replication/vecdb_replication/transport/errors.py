@@ -19,5 +19,5 @@ class FetchFailed(TransportError):
     """A file did not come through. What came of it is good: go on behind it, a while later."""
 
 
-class SnapshotGone(TransportError):
+class SnapshotGone(TransportError, LookupError):
     """The peer has no such file (any more), or does not give it to this node."""

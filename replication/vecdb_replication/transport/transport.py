@@ -40,29 +40,27 @@ class Transport:
         cluster: str,
         trust: Trust,
         *,
-        source: SnapshotSource | None = None,
         options: TransportOptions | None = None,
     ) -> None:
         self._name = name
         self._cluster = cluster
         self._trust = trust
         self._options = options or TransportOptions()
-        self._source: SnapshotSource = source or NoSnapshots()
         self._peers: dict[str, _Known] = {}
         self._links: dict[str, Link] = {}
         self._receiver: Receiver | None = None
         self._server: PeerServer | None = None
 
-    async def start(self, receiver: Receiver, listen: str) -> int:
+    async def start(self, receiver: Receiver, listen: str, *, source: SnapshotSource | None = None) -> int:
         """Listen on `listen` (`host:port`) for `receiver`; returns the port. Once.
 
-        Raises TransportError where the port is taken, and TrustError.
+        `source` has the files of this node's snapshots. Raises TransportError where the port is taken, and TrustError.
         """
         if self._receiver is not None:
             raise ValueError("the transport has been started already")
         self._receiver = receiver
         self._server = PeerServer(
-            self._name, self._cluster, self._links, self._trust, self._source, self._options
+            self._name, self._cluster, self._links, self._trust, source or NoSnapshots(), self._options
         )
         return await self._server.start(listen)
 
@@ -109,7 +107,7 @@ class Transport:
     ) -> AsyncIterator[bytes]:
         """The bytes of a file of a peer's snapshot, from `offset` on, in chunks of at most 1 MiB.
 
-        Raises SnapshotGone where it is not to be had (any more), and
+        Raises SnapshotGone, a LookupError, where it is not to be had (any more), and
         FetchFailed where it may be had later, from behind what came.
         """
         known = self._peers.get(peer)

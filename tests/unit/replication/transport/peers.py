@@ -11,7 +11,7 @@ from typing import Any
 
 from vecdb_replication import raft
 from vecdb_replication.host import Envelope
-from vecdb_replication.transport import FileTrust, TlsFiles, Transport, TransportOptions
+from vecdb_replication.transport import FileTrust, SnapshotSource, TlsFiles, Transport, TransportOptions
 
 CLUSTER = "test"
 PEERS = {peer: f"{peer}.peers.test" for peer in ("n0", "n1", "n2", "n3")}
@@ -89,14 +89,14 @@ async def node(
     cluster: str = CLUSTER,
     options: TransportOptions = QUICK,
     names: dict[str, str] | None = None,
-    **settings: Any,
+    source: SnapshotSource | None = None,
 ) -> AsyncIterator[Node]:
     """A node that listens on a port of 127.0.0.1, without peers."""
     trust = FileTrust(files, PEERS if names is None else names)
-    transport = Transport(name, cluster, trust, options=options, **settings)
+    transport = Transport(name, cluster, trust, options=options)
     recorder = Recorder()
     try:
-        found = await transport.start(recorder, f"127.0.0.1:{port}")
+        found = await transport.start(recorder, f"127.0.0.1:{port}", source=source)
         yield Node(transport, recorder, found)
     finally:
         await transport.close()

@@ -25,9 +25,7 @@ from tests.unit.replication.transport.peers import append, heartbeat, snapshot
 NUMBER = st.integers(0, 2**64 - 1)
 SMALL = st.integers(0, 2**40)
 IDS = st.lists(NUMBER, max_size=3).map(tuple)
-OWN = sorted(
-    {*LOCAL_TYPES, raft.MessageType.PROP, raft.MessageType.FORGET_LEADER} - {raft.MessageType.SNAP_STATUS}
-)
+OWN = sorted({*LOCAL_TYPES, raft.MessageType.PROP, raft.MessageType.FORGET_LEADER})
 REMOTE = sorted(set(raft.MessageType) - set(OWN))
 
 
