@@ -187,10 +187,10 @@ class Link:
             if message.type is raft.MessageType.SNAP:
                 self._snapshots.add((group, message.to))
         frame = encode(messages)
-        await stream.write(frame)
         self._sent_messages += len(messages)
         self._sent_frames += 1
         self._sent_bytes += len(frame)
+        await stream.write(frame)
 
     def _stop_lingering(self) -> None:
         if self._linger is not None:

@@ -54,7 +54,8 @@ class Transport:
     async def start(self, receiver: Receiver, listen: str, *, source: SnapshotSource | None = None) -> int:
         """Listen on `listen` (`host:port`) for `receiver`; returns the port. Once.
 
-        `source` has the files of this node's snapshots. Raises TransportError where the port is taken, and TrustError.
+        `source` has the files of this node's snapshots. Raises TransportError where the port is
+        taken, and TrustError.
         """
         if self._receiver is not None:
             raise ValueError("the transport has been started already")

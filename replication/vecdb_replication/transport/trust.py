@@ -71,22 +71,29 @@ class FileTrust:
 
     def server(self) -> grpc.ServerCredentials:
         """See `Trust.server`."""
-        first = self._served()
+        self._served = _read(self._files)
         # gRPC takes None for "as before", which its stubs do not know.
         again = cast("Callable[[], grpc.ServerCertificateConfiguration]", self._renewed)
-        return grpc.dynamic_ssl_server_credentials(first, again, require_client_authentication=True)
-
-    def _served(self) -> grpc.ServerCertificateConfiguration:
-        ca, cert, key = _read(self._files)
-        return grpc.ssl_server_certificate_configuration([(key, cert)], ca)
+        return grpc.dynamic_ssl_server_credentials(
+            _configuration(self._served), again, require_client_authentication=True
+        )
 
     def _renewed(self) -> grpc.ServerCertificateConfiguration | None:
-        """For the next handshake; None, for what there was before, while the files are being replaced."""
+        """For the next handshake; None for what there was before, also while the files are being replaced.
+
+        gRPC swaps the configuration without looking whether another handshake uses the old one, and
+        crashes when one does (1.85: with a new one for each of eight at a time, within a second). So
+        there is a new one only where the files have changed, which is once a month.
+        """
         try:
+            found = _read(self._files)
+            if found == self._served:
+                return None
             _check(self._files)
-            return self._served()
         except TrustError:
             return None
+        self._served = found
+        return _configuration(found)
 
     def channel(self, peer: str) -> grpc.ChannelCredentials:
         """See `Trust.channel`."""
@@ -109,6 +116,11 @@ class FileTrust:
         if len(found) != 1:
             raise Refused(f"a certificate for {', '.join(names) or 'nobody'}, which is no one peer's")
         return found.pop()
+
+
+def _configuration(pem: tuple[bytes, bytes, bytes]) -> grpc.ServerCertificateConfiguration:
+    ca, cert, key = pem
+    return grpc.ssl_server_certificate_configuration([(key, cert)], ca)
 
 
 def _read(files: TlsFiles) -> tuple[bytes, bytes, bytes]:
