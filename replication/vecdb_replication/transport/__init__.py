@@ -13,7 +13,6 @@ docs/transport.md tells what is checked, and what gets lost when.
 from vecdb_replication.transport.errors import (
     FetchFailed,
     Refused,
-    SnapshotGone,
     TransportError,
     TrustError,
 )
@@ -30,7 +29,6 @@ __all__ = [
     "PeerStatus",
     "Receiver",
     "Refused",
-    "SnapshotGone",
     "SnapshotSource",
     "TlsFiles",
     "Transport",

@@ -17,7 +17,3 @@ class Refused(TransportError):
 
 class FetchFailed(TransportError):
     """A file did not come through. What came of it is good: go on behind it, a while later."""
-
-
-class SnapshotGone(TransportError, LookupError):
-    """The peer has no such file (any more), or does not give it to this node."""

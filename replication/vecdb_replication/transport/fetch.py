@@ -9,7 +9,8 @@ import grpc
 import grpc.aio
 from vecdb_proto.peer.v1 import peer_pb2
 
-from vecdb_replication.transport.errors import FetchFailed, SnapshotGone, TransportError
+from vecdb_replication.snapshots import SnapshotGone
+from vecdb_replication.transport.errors import FetchFailed, TransportError
 from vecdb_replication.transport.link import explain
 from vecdb_replication.transport.options import TransportOptions
 from vecdb_replication.transport.trust import Trust

@@ -108,7 +108,7 @@ class Transport:
     ) -> AsyncIterator[bytes]:
         """The bytes of a file of a peer's snapshot, from `offset` on, in chunks of at most 1 MiB.
 
-        Raises SnapshotGone, a LookupError, where it is not to be had (any more), and
+        Raises SnapshotGone where it is not to be had (any more), and
         FetchFailed where it may be had later, from behind what came.
         """
         known = self._peers.get(peer)

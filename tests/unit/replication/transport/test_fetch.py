@@ -10,7 +10,8 @@ from contextlib import aclosing
 from typing import Any, BinaryIO
 
 import pytest
-from vecdb_replication.transport import FetchFailed, SnapshotGone, Transport
+from vecdb_replication.snapshots import SnapshotGone
+from vecdb_replication.transport import FetchFailed, Transport
 
 from tests.unit.replication.host.machines import until
 from tests.unit.replication.transport.peers import QUICK, SECONDS, Certificates, Node, free_port, node

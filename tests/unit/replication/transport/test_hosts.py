@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import BinaryIO
 
 from vecdb_replication.host import Host, NotLeader, Options
+from vecdb_replication.snapshots import FileSource
 from vecdb_replication.transport import FileTrust, Transport
 from vecdb_replication.wal import Wal
 
@@ -15,7 +18,38 @@ from tests.unit.replication.host.machines import FOLDER, Notes, until
 from tests.unit.replication.transport.peers import CLUSTER, PEERS, QUICK, SECONDS, Certificates, free_port
 
 G = 7
-TICKS = Options(tick_seconds=0.02)
+TICKS = Options(tick_seconds=0.02, max_kept_bytes=0)
+
+
+class Filed(Notes):
+    """Notes whose snapshots are one file, which is fetched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shelf: dict[str, bytes] = {}
+        self.fetched: dict[bytes, bytes] = {}
+
+    def capture(self) -> tuple[int, bytes]:
+        index, data = super().capture()
+        self.shelf[f"s{index}"] = data
+        return index, b"s%d" % index
+
+    def open_file(self, snapshot: str, name: str) -> BinaryIO:
+        assert name == "notes"
+        return io.BytesIO(self.shelf[snapshot])
+
+    async def fetch(self, data: bytes, source: FileSource) -> None:
+        chunks = [chunk async for chunk in source.read(data.decode(), "notes", 0)]
+        self.fetched[data] = b"".join(chunks)
+
+    def stage(self, index: int, data: bytes) -> None:
+        super().stage(index, self.fetched[data])
+
+    def is_sending(self) -> bool:
+        return False
+
+    def tidy(self) -> None:
+        """Nothing is to be removed."""
 
 
 class Cluster:
@@ -25,7 +59,7 @@ class Cluster:
         self.certificates = certificates
         self.ports = {node: free_port() for node in (1, 2, 3)}
         self.disks = {node: FaultFileSystem(node) for node in (1, 2, 3)}
-        self.notes = {node: Notes() for node in (1, 2, 3)}
+        self.notes = {node: Filed() for node in (1, 2, 3)}
         self.hosts: dict[int, Host] = {}
         self.transports: dict[int, Transport] = {}
         self._stacks: dict[int, AsyncExitStack] = {}
@@ -39,13 +73,14 @@ class Cluster:
         host = self.hosts[node] = Host(
             wal,
             outbox=transport,
+            files=transport,
             locate=lambda _, replica: f"n{replica}",
             options=TICKS,
             compact_bytes=0,
         )
         stack.push_async_callback(host.close)
         stack.push_async_callback(transport.close)
-        await transport.start(host, f"127.0.0.1:{self.ports[node]}")
+        await transport.start(host, f"127.0.0.1:{self.ports[node]}", source=host)
         for other, port in self.ports.items():
             if other != node:
                 transport.add(f"n{other}", f"127.0.0.1:{port}")
@@ -128,13 +163,13 @@ async def test_the_group_survives_any_peer_and_takes_it_back(certificates: Certi
 
 
 async def test_a_replica_behind_the_log_is_brought_up_by_a_snapshot(certificates: Certificates) -> None:
-    """The log was shortened while it was away: a snapshot takes the entries' place."""
+    """The log was shortened while it was away: a snapshot is offered, and its file fetched."""
     async with cluster(certificates) as c:
         await c.write(b"before")
         away = await c.leader() % 3 + 1
         await c.stop(away)
         for number in range(5):
-            await c.write(b"meanwhile %d" % number)
+            await c.write(b"meanwhile %d " % number + b"x" * 600_000)
         for host in c.hosts.values():
             await host.compact()
         await c.start(away)
@@ -142,3 +177,4 @@ async def test_a_replica_behind_the_log_is_brought_up_by_a_snapshot(certificates
         await until(lambda: c.notes[away].words[-1:] == [b"after"])
         assert c.notes[away].words == c.notes[away % 3 + 1].words
         assert c.notes[away].installed
+        assert max(map(len, c.notes[away].fetched.values())) > 3_000_000
