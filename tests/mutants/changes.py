@@ -175,8 +175,8 @@ MUTANTS = (
     Mutant(
         "a newcomer gets a snapshot that does not know it",
         "host/replica.py",
-        "        if index < self.storage.memberships.since:",
-        "        if index < 0:",
+        "        if index < max(self.storage.memberships.since, self.storage.first - 1):",
+        "        if index < self.storage.first - 1:",
     ),
     Mutant(
         "the log is cut beyond what the core knows to be applied",
