@@ -88,6 +88,8 @@ class Nowhere:
 class Host:
     """The groups of a node over its log. All coroutines belong to the loop that made it.
 
+    `max_queued_bytes` limits what is proposed and not answered, of all groups:
+    the data of each proposal and a little for itself. More is refused as LogBusy.
     `threads` apply entries; a group uses one at a time. `on_sync(seconds,
     batches, bytes)` is called after each sync of the log, `on_failure` when a
     sync failed: the process has to end then, for nothing is known of the disk.

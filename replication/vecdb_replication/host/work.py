@@ -201,7 +201,5 @@ class Options:
     max_inflight_bytes: int = 32 << 20
     max_apply_bytes: int = 32 << 20
     """One apply call takes at most so much: a longer one would hold up the answers of all it carries."""
-    max_queued_bytes: int = 256 << 20
-    """Proposals that are not committed yet, of all groups."""
     max_kept_bytes: int = 1 << 30
     """How long a group's log may become for the sake of a follower that is being brought up."""
