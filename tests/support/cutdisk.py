@@ -53,6 +53,7 @@ class CutDisk(LocalDisk):
         self._count("rename")
         super().rename(source, target)
         self._renamed.append((source, target))
+        self._written = {_moved(path, source, target): start for path, start in self._written.items()}
 
     def remove(self, path: Path) -> None:
         self._count("remove")
@@ -71,3 +72,7 @@ class CutDisk(LocalDisk):
         for source, target in reversed(self._renamed):
             if target.exists() and not source.exists():
                 target.rename(source)
+
+
+def _moved(path: Path, source: Path, target: Path) -> Path:
+    return target / path.relative_to(source) if path.is_relative_to(source) else path
