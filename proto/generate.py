@@ -1,4 +1,4 @@
-"""Generates proto/vecdb_proto from proto/vecdb/v1 (run by `make proto`).
+"""Generates proto/vecdb_proto from the packages under proto/vecdb (run by `make proto`).
 
 protoc derives Python module paths from the .proto paths, so that
 `vecdb/v1/search.proto` would become `vecdb.v1.search_pb2`, a module in the
@@ -20,7 +20,10 @@ from grpc_tools import protoc
 HERE = Path(__file__).resolve().parent
 OUT = HERE / "vecdb_proto"
 WELL_KNOWN = Path(grpc_tools.__file__).parent / "_proto"
-IMPORT = re.compile(r"^(from|import) vecdb\.v1\b", re.MULTILINE)
+# What clients say to nodes, and what nodes say to each other.
+PACKAGES = ("v1", "peer/v1")
+IMPORT = re.compile(r"^(from|import) vecdb\.((?:peer\.)?v1)\b", re.MULTILINE)
+INIT = '"""Generated from the packages under proto/vecdb by `make proto`; never edited."""\n'
 
 
 def googleapis() -> Path:
@@ -30,9 +33,19 @@ def googleapis() -> Path:
     return Path(status_pb2.__file__).parents[2]
 
 
+def _adopt(made: Path, out: Path) -> None:
+    """Puts freshly made modules in the place of the old ones, with their imports rewritten."""
+    out.mkdir(parents=True, exist_ok=True)
+    for stale in out.glob("*_pb2*.py*"):
+        stale.unlink()
+    for module in sorted(made.iterdir()):
+        text = IMPORT.sub(r"\1 vecdb_proto.\2", module.read_text(encoding="utf-8"))
+        (out / module.name).write_text(text, encoding="utf-8")
+
+
 def main() -> int:
     """Regenerates every module; returns protoc's exit code."""
-    sources = sorted((HERE / "vecdb" / "v1").glob("*.proto"))
+    sources = [path for package in PACKAGES for path in sorted((HERE / "vecdb" / package).glob("*.proto"))]
     with tempfile.TemporaryDirectory() as folder:
         code = protoc.main(
             [
@@ -48,15 +61,10 @@ def main() -> int:
         )
         if code != 0:
             return int(code)
-        for stale in OUT.glob("v1/*_pb2*.py*"):
-            stale.unlink()
-        (OUT / "v1").mkdir(parents=True, exist_ok=True)
-        for made in sorted(Path(folder, "vecdb", "v1").iterdir()):
-            text = IMPORT.sub(r"\1 vecdb_proto.v1", made.read_text(encoding="utf-8"))
-            (OUT / "v1" / made.name).write_text(text, encoding="utf-8")
-    init = '"""Generated from proto/vecdb/v1 by `make proto`; never edited."""\n'
-    (OUT / "__init__.py").write_text(init, encoding="utf-8")
-    (OUT / "v1" / "__init__.py").write_text(init, encoding="utf-8")
+        for package in PACKAGES:
+            _adopt(Path(folder, "vecdb", package), OUT / package)
+    for package in (".", "v1", "peer", "peer/v1"):
+        (OUT / package / "__init__.py").write_text(INIT, encoding="utf-8")
     return 0
 
 

@@ -5,6 +5,8 @@ LOCK        held while a node runs
 log/        the durable log
 catalog/    the catalogue
 shards/N/   shard N
+
+Beside a shard and the catalogue lie their snapshots, see docs/snapshots.md.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from vecdb_index.results import ApplyResult, Failure, Row, SearchResult, Segment
 from vecdb_index.row_cache import RowCache
 from vecdb_index.schema import IndexKind, Metric, Schema, ShardOptions
 from vecdb_index.shard import Shard, WriteRefused
-from vecdb_index.snapshot import Snapshot, SnapshotFile
+from vecdb_index.snapshot import Snapshot, SnapshotFile, verify_snapshot
 
 __all__ = [
     "AlterFields",
@@ -61,4 +61,5 @@ __all__ = [
     "WriteRefused",
     "decode",
     "encode",
+    "verify_snapshot",
 ]

@@ -14,7 +14,9 @@ import numpy as np
 from vecdb_index import sealed
 from vecdb_index.core import Core
 from vecdb_index.files import checksum
+from vecdb_index.keeper import verify
 from vecdb_index.knn import as_bytes
+from vecdb_index.schema import ShardOptions
 from vecdb_index.sealed import FileEntry
 from vecdb_index.store import FILE
 
@@ -62,6 +64,20 @@ def take(core: Core, target: Path) -> Snapshot:
     for made in (target / FILE, target / sealed.DIRECTORY, target, target.parent):
         _sync(made)
     return Snapshot(view.applied, content, tuple(entries))
+
+
+def verify_snapshot(path: Path | str, options: ShardOptions | None = None) -> int:
+    """Read all of the snapshot in ``path`` and compare it with its checksums; its applied index.
+
+    Nothing works in the background meanwhile, and nothing of the snapshot is changed. Raises ShardDamaged,
+    which names the file, FormatTooNew, StorageFailed, OSError.
+    """
+    core = Core(Path(path), options or ShardOptions(), None)
+    try:
+        verify(core)
+        return core.view.applied
+    finally:
+        core.close()
 
 
 def _link(root: Path, target: Path, path: Path, entry: FileEntry) -> SnapshotFile:

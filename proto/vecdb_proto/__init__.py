@@ -1,1 +1,1 @@
-"""Generated from proto/vecdb/v1 by `make proto`; never edited."""
+"""Generated from the packages under proto/vecdb by `make proto`; never edited."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_RESPONSES = "        out.appends.append(Append("
+_RESPONSES = "        out.appends.append(Append(self.group, self.epoch, update, responses, message.snapshot))"
 _HELD = (
     "            if held is None or held.failure is not None or self._locate(group, message.from_) != sender:"
 )
@@ -51,16 +51,84 @@ MUTANTS = (
         "if not needed:",
     ),
     Mutant(
-        "a commit index is durable without its entries",
+        "what builds on a refused write is taken",
+        "wal/plan.py",
+        "        if here != term or (as_last and index != self.last):",
+        "        if here is None:",
+    ),
+    Mutant(
+        "a commit index does not say which entries it is of",
         "host/replica.py",
-        "min(hard.commit, there)",
-        "max(hard.commit, min(hard.commit, there))",
+        "after = None if snapshot else (last, self.node.term_of(last))",
+        "after = (last, self.node.term_of(last)) if entries and not snapshot else None",
+    ),
+    Mutant(
+        "votes are asked for before the log they speak of is durable",
+        "host/replica.py",
+        "        requests = tuple(m for m in ready.messages if m.type is raft.MessageType.VOTE)",
+        "        out.messages += [m for m in ready.messages if m.type is raft.MessageType.VOTE]\n"
+        "        requests = ()",
+    ),
+    Mutant(
+        "a leader that is alone counts what is not durable",
+        "host/replica.py",
+        "        self._alone.extend(batches)\n",
+        "        self._alone.extend(batches)\n        out.batches += batches\n",
+    ),
+    Mutant(
+        "a leader that is alone acknowledges what the log refused",
+        "host/replica.py",
+        "                batch.reject(refusal(self.refused))",
+        "                out.batches.append(batch)",
+    ),
+    Mutant(
+        "a change of membership overtakes what a leader that is alone has under way",
+        "host/replica.py",
+        "if self._alone and (changes or self.refused is not None):",
+        "if self._alone and self.refused is not None:",
+    ),
+    Mutant(
+        "what was foreseen of a refused write is applied",
+        "host/core.py",
+        "        if error is not None:\n            held.refused(append)\n",
+        "",
+    ),
+    Mutant(
+        "a snapshot is newer than its membership",
+        "host/replica.py",
+        "        if index > self.applied:\n",
+        "        if index < 0:\n",
+    ),
+    Mutant(
+        "a change of membership is applied again after a restart",
+        "host/replica.py",
+        "            if entry.index > self.storage.memberships.since:",
+        "            if entry.index > 0:",
+    ),
+    Mutant(
+        "a shorter log of the same term is up to date",
+        "raft/log.py",
+        "return (term, index) >= (self.last_term(), self.last_index())",
+        "return term >= self.last_term()",
+    ),
+    Mutant(
+        "an election is won by the incoming half",
+        "raft/quorum.py",
+        "results = {majority_vote(incoming, votes), majority_vote(outgoing, votes)}",
+        "results = {majority_vote(incoming, votes)}",
+    ),
+    Mutant(
+        "a torn tail is accepted",
+        "wal/scan.py",
+        "    if head is None or offset + head.size > len(segment):",
+        "    if head is None:",
     ),
     Mutant(
         "a refused write is taken for a durable one",
         "host/replica.py",
-        "        elif current:\n            self._refuse(error)",
-        "        elif current:\n            self._deliver(append.responses, out.messages)",
+        "        elif current and not append.batches:\n            self._refuse(error)",
+        "        elif current and not append.batches:\n"
+        "            self._deliver(append.responses, out.messages)",
     ),
     Mutant(
         "the core goes on after a refused write",
@@ -107,8 +175,8 @@ MUTANTS = (
     Mutant(
         "a newcomer gets a snapshot that does not know it",
         "host/replica.py",
-        "        if index < self.storage.memberships.since:",
-        "        if index < 0:",
+        "        if index < max(self.storage.memberships.since, self.storage.first - 1):",
+        "        if index < self.storage.first - 1:",
     ),
     Mutant(
         "the log is cut beyond what the core knows to be applied",
@@ -289,5 +357,65 @@ MUTANTS = (
         "wal/scan.py",
         "            if crc32c(data[at : at + length]) != check:",
         "            if crc32c(data[at : at + length]) < 0:",
+    ),
+    Mutant(
+        "a snapshot is offered that is older than the log",
+        "host/replica.py",
+        "        if index < max(self.storage.memberships.since, self.storage.first - 1):",
+        "        if index < self.storage.memberships.since:",
+    ),
+    Mutant(
+        "a snapshot is believed before its files are here",
+        "host/core.py",
+        "        if isinstance(machine, FileMachine) and held.replica.lacks(message):",
+        "        if False:",
+    ),
+    Mutant(
+        "the log is shortened under a follower that is being brought up",
+        "host/core.py",
+        "            index = min(index, held.replica.needed)",
+        "            pass",
+    ),
+    Mutant(
+        "a file of a snapshot is not compared with its checksum",
+        "snapshots/incoming.py",
+        "        if self.whole and self._crc == self._entry.crc:",
+        "        if self.whole:",
+    ),
+    Mutant(
+        "what lies on the disk already is believed",
+        "snapshots/incoming.py",
+        "                    crc = crc32c.crc32c(piece, crc)",
+        "                    crc = entry.crc",
+    ),
+    Mutant(
+        "a file of a snapshot is not synced",
+        "snapshots/incoming.py",
+        "            self._disk.sync_file(self._path)",
+        "            pass",
+    ),
+    Mutant(
+        "the names in a manifest are not looked at",
+        "snapshots/manifest.py",
+        "    if len(entry.name) > MAX_NAME or not _FILE.fullmatch(entry.name):",
+        "    if len(entry.name) > MAX_NAME:",
+    ),
+    Mutant(
+        "a staged snapshot's name is not synced",
+        "snapshots/area.py",
+        "        self.disk.sync_folder(target.parent)\n",
+        "",
+    ),
+    Mutant(
+        "the old state is removed before the new one is known to be in its place",
+        "snapshots/area.py",
+        "    disk.rename(new, path)\n    disk.sync_folder(path.parent)\n",
+        "    disk.remove(old)\n    disk.rename(new, path)\n",
+    ),
+    Mutant(
+        "a snapshot is removed under its reader",
+        "snapshots/outgoing.py",
+        "        return held.pins > 0 or self._clock() - held.read < _READING_SECONDS",
+        "        return self._clock() - held.read < _READING_SECONDS",
     ),
 )

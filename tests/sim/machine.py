@@ -10,8 +10,10 @@ import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 from vecdb_replication.host import StorageFull
+from vecdb_replication.snapshots import FileSource
 
 
 @dataclass(slots=True)
@@ -34,13 +36,16 @@ def writing(register: str, value: str, padding: int = 0) -> bytes:
 class Registers:
     """Registers by name. What `checkpoint` has not seen is lost in a crash, unless the process alone died.
 
-    `full` makes it refuse what it is given, as a disk without room would.
+    `full` makes it refuse what it is given, as a disk without room would. To the host these are files, so a
+    snapshot's message waits for them. How long they take, and whether they come, is the node's business:
+    nothing calls `fetch`.
     """
 
     def __init__(self) -> None:
         self.state = State()
         self.full = False
         self._durable = State()
+        self._taken: State | None = None
         self._staged: dict[int, State] = {}
 
     @property
@@ -73,11 +78,26 @@ class Registers:
             self._durable = self.state.copy()
         return self.durable_index
 
+    def prepare(self) -> None:
+        self.checkpoint()
+        self._taken = self._durable
+
     def capture(self) -> tuple[int, bytes]:
-        if not self.durable_index:
-            raise LookupError("nothing is durable yet")
-        durable = self._durable
-        return durable.index, json.dumps([durable.digest, durable.registers], sort_keys=True).encode()
+        if (taken := self._taken) is None:
+            raise LookupError("no snapshot was taken yet")
+        return taken.index, json.dumps([taken.digest, taken.registers], sort_keys=True).encode()
+
+    async def fetch(self, data: bytes, source: FileSource) -> None:
+        raise NotImplementedError
+
+    def open_file(self, snapshot: str, name: str) -> BinaryIO:
+        raise NotImplementedError
+
+    def is_sending(self) -> bool:
+        return False
+
+    def tidy(self) -> None:
+        raise NotImplementedError
 
     def stage(self, index: int, data: bytes) -> None:
         digest, registers = json.loads(data)

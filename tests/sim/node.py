@@ -16,6 +16,7 @@ from typing import Protocol
 from vecdb_replication import wal
 from vecdb_replication.host import (
     Envelope,
+    Fetch,
     HostCore,
     Options,
     Pass,
@@ -39,6 +40,7 @@ OPTIONS = Options(
     max_inflight_messages=8,
     max_inflight_bytes=8000,
     max_apply_bytes=4000,
+    max_kept_bytes=2000,
 )
 # How often a node looks at its clock: all turns of the wheel that are due by then come at once.
 TICK = OPTIONS.tick_seconds
@@ -276,8 +278,12 @@ class SimNode:
             self._work(0.02, self._stage, staging)
         for group in done.retries:
             self._later(0.5, self._retry, group)
-        for group in done.checkpoints:
-            self._work(0.02, self._checkpoint, self.machines[group, self.replicas[group]])
+        for fetch in done.fetches:
+            # Some never come, and the leader has to offer another.
+            if self.dice.random() < 0.95:
+                self._later(self.dice.random() ** 3 * 3, self._fetched, fetch)
+        for group in done.snapshots:
+            self._work(0.02, self.machines[group, self.replicas[group]].prepare)
 
     def _submit(
         self,
@@ -309,6 +315,11 @@ class SimNode:
     def _staged(self, staging: Staging, error: Exception | None) -> None:
         assert self.core is not None
         self.core.staged(staging, error)
+        self.touch()
+
+    def _fetched(self, fetch: Fetch) -> None:
+        assert self.core is not None
+        self.core.fetched(fetch)
         self.touch()
 
     def _retry(self, group: int) -> None:
@@ -380,11 +391,8 @@ class SimNode:
     def compact(self, group: int) -> None:
         """Checkpoint a group, drop its entries, and old segments."""
         if self.core is not None and (machine := self.machines.get((group, self.replicas.get(group, 0)))):
-            self._work(0.02, self._checkpoint, machine)
+            self._work(0.02, machine.checkpoint)
             self._work(0.05, self._tell, self._shorten, group)
-
-    def _checkpoint(self, machine: Registers) -> None:
-        machine.checkpoint()
 
     def _shorten(self, group: int) -> None:
         assert self.core is not None

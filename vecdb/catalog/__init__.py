@@ -16,11 +16,8 @@ from vecdb.catalog.commands import (
     decode,
     encode,
 )
-from vecdb.catalog.machine import CatalogDamaged, CatalogMachine, CatalogTooNew
+from vecdb.catalog.machine import CATALOG_GROUP, CatalogDamaged, CatalogMachine, CatalogTooNew
 from vecdb.catalog.records import MAX_FIELDS, CatalogState, CollectionRecord
-
-CATALOG_GROUP = 1
-"""The group that replicates the catalogue; shards have the ids above."""
 
 __all__ = [
     "CATALOG_GROUP",

@@ -3,6 +3,7 @@
 The catalogue changes rarely and is small (some hundred bytes a collection), so
 each apply writes all of it: to a new file, synced, then renamed over the old
 one. A state is thus either there or not, and durable as soon as it is applied.
+A snapshot is such a file too.
 """
 
 from __future__ import annotations
@@ -16,13 +17,29 @@ from typing import Final
 import msgpack
 from crc32c import crc32c
 from vecdb_replication.host import StorageFull
+from vecdb_replication.snapshots import (
+    Area,
+    Disk,
+    FileEntry,
+    FileSource,
+    Manifest,
+    ManifestRefused,
+    Sharing,
+    SnapshotDamaged,
+    finish,
+)
+from vecdb_replication.snapshots import decode as decode_manifest
 
 from vecdb.catalog.commands import CatalogResult, decode, perform
 from vecdb.catalog.records import CatalogState
 from vecdb.durable import is_full, replace_file
 
+CATALOG_GROUP: Final = 1
+"""The group that replicates the catalogue; shards have the ids above."""
+
 _MAGIC: Final = b"vecdbcat"
 _FORMAT: Final = 1
+_FILE: Final = "state"
 # That no more files may be open passes, as a full disk does.
 _NO_HANDLE: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
@@ -35,16 +52,23 @@ class CatalogTooNew(Exception):
     """A newer vecdb wrote the catalogue."""
 
 
-class CatalogMachine:
+class CatalogMachine(Sharing):
     """Applies commands to the state in `path`; a missing file is the empty catalogue.
 
     `state` may be read from any thread. `on_change` is called, in the applying
-    thread, with each new state. Raises CatalogDamaged, CatalogTooNew, OSError.
+    thread, with each new state. Snapshots lie in a folder beside the file.
+    Raises CatalogDamaged, CatalogTooNew, OSError.
     """
 
-    def __init__(self, path: Path, on_change: Callable[[CatalogState], None] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        on_change: Callable[[CatalogState], None] | None = None,
+        disk: Disk | None = None,
+    ) -> None:
         self._path = path
         self._on_change = on_change
+        super().__init__(Area(path.parent / "snapshots", CATALOG_GROUP, disk))
         self.state = _read(path) if path.exists() else CatalogState()
 
     @property
@@ -65,8 +89,12 @@ class CatalogMachine:
             state, result = perform(state, decode(data))
             state = replace(state, applied=index)
             results.append(result)
+        self._become(state)
+        return results
+
+    def _become(self, state: CatalogState) -> None:
         try:
-            _write(self._path, state)
+            replace_file(self._path, _pack(state))
         except OSError as error:
             if is_full(error) or error.errno in _NO_HANDLE:
                 raise StorageFull(f"the catalogue cannot be written: {error.strerror}") from error
@@ -74,11 +102,63 @@ class CatalogMachine:
         self.state = state
         if self._on_change is not None:
             self._on_change(state)
-        return results
 
     def checkpoint(self) -> int:
         """Nothing is left to make durable."""
         return self.state.applied
+
+    # --- snapshots -------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """See `SnapshotMachine.prepare`."""
+        state, disk = self.state, self._area.disk
+        data = _pack(state)
+
+        def build(folder: Path) -> tuple[int, list[FileEntry]]:
+            disk.mkdir(folder)
+            disk.write_at(folder / _FILE, 0, data)
+            return state.applied, [FileEntry(_FILE, len(data), crc32c(data))]
+
+        self._area.outgoing.make(build)
+
+    def tidy(self) -> None:
+        """See `FileMachine.tidy`."""
+        self._area.tidy(self.state.applied)
+
+    async def fetch(self, data: bytes, source: FileSource) -> None:
+        """See `FileMachine.fetch`."""
+        manifest = _manifest(data)
+        await self._area.incoming.fetch(manifest, source)
+        await finish(self._verify)
+
+    def _verify(self) -> None:
+        try:
+            _read(self._area.incoming.root / _FILE)
+        except (CatalogDamaged, CatalogTooNew) as error:
+            self._area.incoming.clear()
+            raise SnapshotDamaged(f"the catalogue that was sent cannot be used: {error}") from error
+
+    def stage(self, index: int, data: bytes) -> None:
+        """See `SnapshotMachine.stage`."""
+        self._area.stage(index, _manifest(data))
+
+    def install(self, index: int) -> None:
+        """See `SnapshotMachine.install`. StorageFull."""
+        if self.state.applied == index:
+            return
+        staged = self._area.staged(index) / _FILE
+        if not staged.exists():
+            raise LookupError(f"no snapshot of {index} was staged")
+        # What the state has not seen of these entries was not for it.
+        self._become(replace(_read(staged), applied=index))
+        self._area.forget(index)
+
+
+def _manifest(data: bytes) -> Manifest:
+    manifest = decode_manifest(data)
+    if manifest.group != CATALOG_GROUP or [entry.name for entry in manifest.files] != [_FILE]:
+        raise ManifestRefused("this is no snapshot of a catalogue")
+    return manifest
 
 
 def _read(path: Path) -> CatalogState:
@@ -93,7 +173,7 @@ def _read(path: Path) -> CatalogState:
     return CatalogState.load(msgpack.unpackb(data[16:]))
 
 
-def _write(path: Path, state: CatalogState) -> None:
+def _pack(state: CatalogState) -> bytes:
     head = _MAGIC + _FORMAT.to_bytes(4, "little")
     body: bytes = msgpack.packb(state.dump())
-    replace_file(path, head + crc32c(body, crc32c(head)).to_bytes(4, "little") + body)
+    return head + crc32c(body, crc32c(head)).to_bytes(4, "little") + body

@@ -14,7 +14,7 @@ from vecdb_replication.wal import Wal
 
 from vecdb.catalog import CATALOG_GROUP, CatalogState, CollectionRecord
 from vecdb.durable import sync_directory
-from vecdb.shards.machine import ShardMachine
+from vecdb.shards.machine import SNAPSHOTS, ShardMachine, recover
 from vecdb.telemetry import ShardSample
 
 log = structlog.get_logger(__name__)
@@ -42,22 +42,22 @@ class ShardSet:
         self._host = host
         self._wal = wal
         self._options = options
-        self._shards: dict[int, Shard] = {}
+        self._machines: dict[int, ShardMachine] = {}
         self._owners: dict[int, str] = {}
         self._followed: CatalogState | None = None
 
     def get(self, shard: int) -> Shard:
         """An open shard. UnknownShard."""
-        found = self._shards.get(shard)
+        found = self._machines.get(shard)
         if found is None:
             raise UnknownShard(f"shard {shard} is not on this node")
-        return found
+        return found.shard
 
     def __contains__(self, shard: int) -> bool:
-        return shard in self._shards
+        return shard in self._machines
 
     def __len__(self) -> int:
-        return len(self._shards)
+        return len(self._machines)
 
     # --- following the catalogue -------------------------------------------------
 
@@ -80,7 +80,7 @@ class ShardSet:
         hindered = {}
         wanted = _shards_of(state)
         try:
-            for shard in self._shards.keys() - wanted:
+            for shard in self._machines.keys() - wanted:
                 await self._drop(shard)
             await self._clear_surplus(wanted)
         except Exception as error:
@@ -103,31 +103,32 @@ class ShardSet:
                 await self._host.bury(group)
 
     def _clear(self, wanted: set[int]) -> None:
-        """Remove shards whose making or dropping the node could not finish."""
+        """Remove shards whose making or dropping the node could not finish, and what belongs to them."""
         for path in sorted(self._root.iterdir()):
             unfinished = path.suffix in {_UNFINISHED, _DROPPED}
-            if unfinished or (path.name.isdecimal() and int(path.name) not in wanted):
+            if unfinished or (path.stem.isdecimal() and int(path.stem) not in wanted):
                 log.info("removing an unfinished or dropped shard", path=str(path))
                 shutil.rmtree(path)
 
     async def ensure(self, record: CollectionRecord) -> None:
         """Open or create the shards of a collection, and declare its fields in them."""
         for shard in record.shards:
-            if shard not in self._shards:
-                opened = await asyncio.to_thread(self._open, shard, record)
+            if shard not in self._machines:
+                machine = await asyncio.to_thread(self._open, shard, record)
                 try:
-                    await self._host.add(shard, ShardMachine(opened))
+                    await self._host.add(shard, machine)
                 except BaseException:
-                    await asyncio.to_thread(opened.close)
+                    await asyncio.to_thread(machine.close)
                     raise
-                self._shards[shard] = opened
+                self._machines[shard] = machine
             self._owners[shard] = record.name
             await self._declare(shard, record)
 
-    def _open(self, shard: int, record: CollectionRecord) -> Shard:
+    def _open(self, shard: int, record: CollectionRecord) -> ShardMachine:
         path = self._root / str(shard)
+        recover(path)
         if (path / "shard.db").exists():
-            return Shard.open(path, self._options)
+            return ShardMachine.open(path, shard, self._options)
         logged = self._wal.state(shard)
         if logged.first_index > 1:
             raise GroupDamaged(
@@ -142,11 +143,11 @@ class ShardSet:
         Shard.create(made, schema_of(record), self._options).close()
         made.rename(path)
         sync_directory(self._root)
-        return Shard.open(path, self._options)
+        return ShardMachine.open(path, shard, self._options)
 
     async def _declare(self, shard: int, record: CollectionRecord) -> None:
         """Bring the shard's declared fields to what the catalogue says, through the shard's own log."""
-        held = {spec.name: spec.type.value for spec in self._shards[shard].schema.fields}
+        held = {spec.name: spec.type.value for spec in self.get(shard).schema.fields}
         wanted = dict(record.fields)
         if held == wanted:
             return
@@ -162,15 +163,15 @@ class ShardSet:
             await self._drop(shard)
 
     async def _drop(self, shard: int) -> None:
-        opened = self._shards.pop(shard, None)
+        machine = self._machines.pop(shard, None)
         self._owners.pop(shard, None)
-        if opened is None:
+        if machine is None:
             return
         try:
             await self._host.remove(shard)
         finally:
             # Without its tombstone the log alone is left, which the next reconciliation buries.
-            await asyncio.to_thread(self._remove, opened)
+            await asyncio.to_thread(self._remove, machine.shard)
 
     def _remove(self, shard: Shard) -> None:
         shard.close()
@@ -178,19 +179,20 @@ class ShardSet:
         gone = shard.path.with_suffix(_DROPPED)
         shard.path.rename(gone)
         shutil.rmtree(gone)
+        shutil.rmtree(shard.path.with_suffix(SNAPSHOTS), ignore_errors=True)
 
     def close(self) -> None:
         """Close every shard. The host must have stopped applying."""
-        for shard in self._shards.values():
-            shard.close()
-        self._shards.clear()
+        for machine in self._machines.values():
+            machine.close()
+        self._machines.clear()
 
     # --- telling -----------------------------------------------------------------
 
     def samples(self) -> Iterator[ShardSample]:
         """One sample a shard, for metrics."""
-        for shard, opened in list(self._shards.items()):
-            stats = opened.stats()
+        for shard, machine in list(self._machines.items()):
+            stats = machine.shard.stats()
             yield ShardSample(
                 collection=self.owner(shard),
                 shard=shard,
@@ -206,7 +208,7 @@ class ShardSet:
 
     def troubles(self) -> dict[int, str]:
         """Why background work fails, or what is damaged, for each shard where something is."""
-        errors = ((shard, opened.error) for shard, opened in list(self._shards.items()))
+        errors = ((shard, machine.shard.error) for shard, machine in list(self._machines.items()))
         return {shard: error for shard, error in errors if error is not None}
 
     def owner(self, shard: int) -> str:

@@ -54,7 +54,8 @@ def configure(format: Format, level: Level, stream: TextIO | None = None) -> Non
     root.handlers[:] = [handler]
     # Libraries are of interest when they complain, whatever our own level is.
     root.setLevel(max(threshold, logging.WARNING))
-    logging.getLogger("vecdb").setLevel(threshold)
+    for ours in ("vecdb", "vecdb_replication"):
+        logging.getLogger(ours).setLevel(threshold)
 
 
 def _shared(format: Format) -> list[Processor]:  # noqa: A002

@@ -27,10 +27,11 @@ from vecdb_replication.host.errors import (
     UnknownGroup,
 )
 from vecdb_replication.host.host import Committed, GroupStatus, Host
-from vecdb_replication.host.machine import SnapshotMachine, StateMachine
+from vecdb_replication.host.machine import FileMachine, SnapshotMachine, StateMachine
 from vecdb_replication.host.network import MemoryNetwork
 from vecdb_replication.host.work import (
     Envelope,
+    Fetch,
     Options,
     Outbox,
     Pass,
@@ -45,6 +46,8 @@ __all__ = [
     "ChangeRefused",
     "Committed",
     "Envelope",
+    "Fetch",
+    "FileMachine",
     "GroupBlocked",
     "GroupDamaged",
     "GroupError",

@@ -22,13 +22,14 @@ from vecdb_replication.host.errors import (
     UnknownGroup,
 )
 from vecdb_replication.host.group import Group
-from vecdb_replication.host.machine import SnapshotMachine, StateMachine
+from vecdb_replication.host.machine import FileMachine, SnapshotMachine, StateMachine
 from vecdb_replication.host.recovery import check, needs_burial
 from vecdb_replication.host.replica import Output, Replica, refusal
 from vecdb_replication.host.wheel import Wheel
 from vecdb_replication.host.work import (
     Append,
     Envelope,
+    Fetch,
     Options,
     Pass,
     Proposal,
@@ -52,7 +53,7 @@ class HostCore:
 
     `boot` is random and new at every start. `draw(ticks)` gives an election
     timeout in [ticks, 2 * ticks). `locate(group, replica)` names the peer that
-    holds a replica.
+    holds a replica; it may be called on any thread.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class HostCore:
         self._retries: list[int] = []
         self._appends: list[Append] = []
         """Of snapshots that are staged, and what was held back behind them."""
+        self._fetches: list[Fetch] = []
 
     # Groups
 
@@ -101,6 +103,7 @@ class HostCore:
                 founders=founders,
                 applied=machine.applied_index,
                 capture=_capture(machine),
+                is_sending=machine.is_sending if isinstance(machine, FileMachine) else _never,
                 boot=self._boot,
                 draw=self._draw,
                 options=self.options,
@@ -163,14 +166,37 @@ class HostCore:
             # A message never makes a replica: only the catalogue does.
             if held is None or held.failure is not None or self._locate(group, message.from_) != sender:
                 continue
+            if message.type is raft.MessageType.SNAP:
+                self._guarded(held, self._offered, held, sender, message)
+                self._touch(held)
+                continue
             self._guarded(held, held.replica.step, message)
+            if held.has_work:
+                self._touch(held)
+
+    def _offered(self, held: Group, sender: str, message: raft.Message) -> None:
+        """Hold a snapshot's message back until its files are here: it must not be believed before."""
+        machine = held.machine
+        if isinstance(machine, FileMachine) and held.replica.lacks(message):
+            self._fetches.append(Fetch(held.id, sender, machine, message))
+        else:
+            self._take_snapshot(held, sender, message)
+
+    def _take_snapshot(self, held: Group, sender: str, message: raft.Message) -> None:
+        held.offer = (sender, message)
+        held.replica.step(message)
+
+    def fetched(self, fetch: Fetch) -> None:
+        """The files of a snapshot are here: its message goes in."""
+        held = self.groups.get(fetch.group)
+        if held is not None and held.machine is fetch.machine and held.failure is None:
+            self._guarded(held, self._take_snapshot, held, fetch.sender, fetch.message)
             self._touch(held)
 
     def unreachable(self, peer: str) -> None:
         """The connection to a peer broke: what was sent is probably lost."""
         for held in self.groups.values():
-            conf = held.replica.conf
-            for replica in {*conf.voters, *conf.voters_outgoing, *conf.learners, *conf.learners_next}:
+            for replica in held.members:
                 if replica != held.replica.id and self._locate(held.id, replica) == peer:
                     self._guarded(held, held.replica.node.report_unreachable, replica)
                     self._touch(held)
@@ -187,7 +213,8 @@ class HostCore:
             held = self.groups[group]
             if held.failure is None:
                 self._guarded(held, held.replica.tick, blocked=bool(held.blocked))
-                self._touch(held)
+                if held.has_work:
+                    self._touch(held)
 
     def retry(self, group: int) -> None:
         """Try again what had no room."""
@@ -196,6 +223,9 @@ class HostCore:
             return
         held.blocked = ""
         self._guarded(held, held.replica.retry)
+        if held.offer is not None:
+            # The leader waits for a word of it, and for long.
+            self._guarded(held, self._offered, held, *held.offer)
         self._touch(held)
 
     # What comes out
@@ -223,7 +253,7 @@ class HostCore:
                 found.tasks.append(task)
             if held.replica.wants_snapshot:
                 held.replica.wants_snapshot = False
-                found.checkpoints.append(group)
+                found.snapshots.append(group)
             if held.replica.ticks and held.failure is None:
                 self.wheel.put(group)
             else:
@@ -233,6 +263,7 @@ class HostCore:
         outgoing, self._outgoing = self._outgoing, {}
         found.envelopes = {peer: Envelope(tuple(messages)) for peer, messages in outgoing.items()}
         found.retries, self._retries = self._retries, []
+        found.fetches, self._fetches = self._fetches, []
         return found
 
     def _collect(self, held: Group, appends: list[Append]) -> None:
@@ -314,7 +345,9 @@ class HostCore:
     def _written(self, held: Group, append: Append, error: Exception | None) -> None:
         stalled = held.replica.stalled
         self._absorb(held, held.replica.written(append, error))
-        if held.replica.stalled and not stalled:
+        if append.snapshot is not None and error is None:
+            held.offer = None
+        if (held.replica.stalled and not stalled) or (append.snapshot is not None and error is not None):
             self._retries.append(held.id)
 
     def _halt(self, failed: wal.LogFailed) -> None:
@@ -345,6 +378,7 @@ class HostCore:
         """The mark that lets the log drop a group's entries as far as its state is durable; None for none.
 
         It must go to the log, in order with the writes. From here on the core reads nothing that may go.
+        What followers still need is kept, unless the log has become too long for that.
         """
         held = self.groups.get(group)
         if held is None or held.failure is not None or held.removed:
@@ -352,6 +386,8 @@ class HostCore:
         storage = held.replica.storage
         # As far as the core itself knows it to be applied: made anew, it may be behind the state.
         index = min(held.machine.durable_index, held.replica.node.applied, storage.last)
+        if self._log.state(group).log_bytes <= self.options.max_kept_bytes:
+            index = min(index, held.replica.needed)
         if index < storage.first:
             return None
         mark = wal.SnapshotMark(index, storage.term(index), held.replica.shorten(index))
@@ -366,6 +402,10 @@ class HostCore:
         """Commit indexes that the log does not have yet: to be written when the node stops."""
         updates = [held.replica.unwritten for held in self.groups.values() if held.failure is None]
         return [update for update in updates if update is not None]
+
+
+def _never() -> bool:
+    return False
 
 
 def _capture(machine: StateMachine) -> Callable[[], tuple[int, bytes]]:

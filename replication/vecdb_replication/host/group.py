@@ -31,6 +31,8 @@ class Group:
     readers: list[Reader] = field(default_factory=list)
     held_back: list[Append] | None = None
     """While a snapshot is being staged, its append and those behind it."""
+    offer: tuple[str, raft.Message] | None = None
+    """The last snapshot's message that went in, and who sent it: taken up again, should it not be written."""
     staged: Append | None = None
     """The append whose snapshot was staged last."""
 
@@ -43,6 +45,12 @@ class Group:
     def applied(self) -> int:
         """The newest entry that is dealt with."""
         return self.replica.applied
+
+    @property
+    def members(self) -> frozenset[int]:
+        """The replicas of the group, as far as that is applied here."""
+        conf = self.replica.conf
+        return frozenset({*conf.voters, *conf.voters_outgoing, *conf.learners, *conf.learners_next})
 
     @property
     def problem(self) -> str:
@@ -59,9 +67,9 @@ class Group:
 
     @property
     def has_work(self) -> bool:
-        """Whether a pass would find anything to do here, except to hand out what a worker waits for."""
+        """Whether a pass would find anything to do here. Most ticks and heartbeats leave nothing."""
         replica = self.replica
-        if replica.inbox or replica.wants_snapshot or replica.node.has_ready():
+        if self.failure is not None or replica.inbox or replica.wants_snapshot or replica.node.has_ready():
             return True
         return bool(self.queue) and self.task is None
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, BinaryIO
 
 from vecdb_replication import raft
 from vecdb_replication.host.core import HostCore, Locate
@@ -20,11 +21,13 @@ from vecdb_replication.host.errors import (
     OutcomeUnknown,
     UnknownGroup,
 )
+from vecdb_replication.host.fetches import Fetches
 from vecdb_replication.host.group import Group
-from vecdb_replication.host.machine import SnapshotMachine, StateMachine
+from vecdb_replication.host.machine import FileMachine, SnapshotMachine, StateMachine
 from vecdb_replication.host.recovery import needs_burial
 from vecdb_replication.host.work import (
     Envelope,
+    Fetch,
     Options,
     Outbox,
     Proposal,
@@ -33,6 +36,7 @@ from vecdb_replication.host.work import (
     Task,
     Write,
 )
+from vecdb_replication.snapshots import Files, SnapshotGone
 from vecdb_replication.wal import (
     GroupUpdate,
     LogBusy,
@@ -84,11 +88,14 @@ class Nowhere:
 class Host:
     """The groups of a node over its log. All coroutines belong to the loop that made it.
 
+    `max_queued_bytes` limits what is proposed and not answered, of all groups:
+    the data of each proposal and a little for itself. More is refused as LogBusy.
     `threads` apply entries; a group uses one at a time. `on_sync(seconds,
     batches, bytes)` is called after each sync of the log, `on_failure` when a
     sync failed: the process has to end then, for nothing is known of the disk.
     A group that had no room tries again after `retry_seconds`. `outbox` leads
-    to other nodes, `locate` says which of them holds a replica.
+    to other nodes, `files` to the files of their snapshots, `locate` says which
+    of them holds a replica.
     """
 
     def __init__(
@@ -102,6 +109,7 @@ class Host:
         on_sync: Callable[[float, int, int], None] | None = None,
         on_failure: Callable[[LogFailed], None] | None = None,
         outbox: Outbox | None = None,
+        files: Files | None = None,
         locate: Locate = lambda _group, _replica: None,
         options: Options | None = None,
     ) -> None:
@@ -109,6 +117,8 @@ class Host:
         self._loop = asyncio.get_running_loop()
         self._writer = LogWriter(wal, max_bytes=_NO_LIMIT, on_sync=on_sync, on_failure=on_failure)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="vecdb-apply")
+        # Snapshots take long, and no applying is to wait for that.
+        self._maker = ThreadPoolExecutor(1, thread_name_prefix="vecdb-snapshot")
         dice = random.Random(os.urandom(16))  # noqa: S311 (timeouts are no secrets)
         self._core = HostCore(
             wal,
@@ -118,6 +128,9 @@ class Host:
             options=options,
         )
         self._outbox: Outbox = outbox or Nowhere()
+        self._locate = locate
+        self._fetches = Fetches(files, self._fetched, retry_seconds)
+        self._preparing: dict[int, asyncio.Future[None]] = {}
         self._groups: dict[int, Group] = {}
         self._opening: dict[int, asyncio.Future[None]] = {}
         self._queued_bytes = 0
@@ -152,8 +165,10 @@ class Host:
             self._stage(staging)
         for group in done.retries:
             self._loop.call_later(self._retry_seconds, self._retry, group)
-        for group in done.checkpoints:
-            self._pool.submit(_checkpoint, self._core.groups[group].machine)
+        for group in done.snapshots:
+            self._prepare(group)
+        for fetch in done.fetches:
+            self._fetches.offer(fetch)
         self._wind()
 
     def _stage(self, staging: Staging) -> None:
@@ -201,6 +216,27 @@ class Host:
         if isinstance(results, BaseException) and opening is not None and not opening.done():
             opening.set_exception(results)
         self._core.applied(task, results)
+        self._schedule()
+
+    def _prepare(self, group: int) -> None:
+        """Make a snapshot for whoever needs one."""
+        machine = self._core.groups[group].machine
+        if group in self._preparing or self._closed or not isinstance(machine, SnapshotMachine):
+            return
+        work = self._preparing[group] = self._loop.run_in_executor(self._maker, machine.prepare)
+        work.add_done_callback(lambda done: self._prepared(group, done))
+
+    def _prepared(self, group: int, done: asyncio.Future[None]) -> None:
+        # Whoever needs it asks again with the next heartbeat; one that failed is not made over and over.
+        if done.exception() is None:
+            del self._preparing[group]
+        else:
+            self._loop.call_later(self._retry_seconds, self._preparing.pop, group, None)
+
+    def _fetched(self, fetch: Fetch, newer: Fetch | None) -> None:
+        self._core.fetched(fetch)
+        if newer is not None:
+            self._core.receive(newer.sender, Envelope(((newer.group, newer.message),)))
         self._schedule()
 
     def _retry(self, group: int) -> None:
@@ -275,6 +311,9 @@ class Host:
         held = self._group(group)
         held.removed = True
         del self._groups[group]
+        await self._fetches.drop(group)
+        if group in self._preparing:
+            await asyncio.wait([self._preparing[group]])
         await self._settled(held, UnknownGroup(f"group {group} was removed"))
         self._core.forget(group)
         await self.bury(group, replica=held.replica.id)
@@ -321,7 +360,7 @@ class Host:
             machine.applied_index,
             machine.durable_index,
             self._wal.state(group).log_bytes,
-            held.problem,
+            held.problem or self._fetches.problem(group, held.applied),
             node.id,
             node.lead,
             node.commit,
@@ -346,9 +385,33 @@ class Host:
         self._schedule()
 
     def report_snapshot(self, group: int, replica: int, *, failed: bool) -> None:
-        """What became of a snapshot that was sent to a replica: arrived, or not."""
+        """What became of a snapshot that was sent to a replica: in its place, or lost.
+
+        That its message arrived says nothing yet: the files follow, and the
+        replica itself answers once it has them. So a transport reports failures.
+        """
         self._core.report_snapshot(group, replica, failed=failed)
         self._schedule()
+
+    def open(self, peer: str, group: int, snapshot: str, name: str) -> BinaryIO:
+        """A file of a snapshot, for a peer that fetches it: to be closed. On any thread; it blocks.
+
+        `peer` must be who it was proven to be. Raises LookupError where there
+        is no such file, and the peer then gets a newer snapshot;
+        PermissionError where it holds no replica of the group; OSError.
+        """
+        held = self._groups.get(group)
+        if held is None or not isinstance(held.machine, FileMachine):
+            raise SnapshotGone(f"no snapshots of group {group} are here")
+        replicas = [replica for replica in held.members if self._locate(group, replica) == peer]
+        if not replicas:
+            raise PermissionError(f"{peer} holds no replica of group {group}")
+        try:
+            return held.machine.open_file(snapshot, name)
+        except LookupError:
+            for replica in replicas:
+                self._call(partial(self.report_snapshot, group, replica, failed=True))
+            raise
 
     async def change(self, group: int, change: raft.ConfChange) -> Committed:
         """Change who belongs to a group; the result is its ConfState. ChangeRefused, and as `propose`."""
@@ -459,6 +522,8 @@ class Host:
                 except Exception as error:
                     refused = refused or error
         dropped = await self._loop.run_in_executor(self._pool, self._wal.drop_segments)
+        machines = [held.machine for held in self._groups.values() if isinstance(held.machine, FileMachine)]
+        await self._loop.run_in_executor(self._maker, _tidy, machines)
         if refused is not None:
             # Told last: what the others gave up may be the room that this one lacked.
             raise refused
@@ -490,6 +555,9 @@ class Host:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
+        await self._fetches.close()
+        if self._preparing:
+            await asyncio.wait(self._preparing.values())
         told = "the node is shutting down without room for what is in the log: the next start applies it"
         for held in list(self._groups.values()):
             await self._settled(held, GroupBlocked(told, durable=True))
@@ -507,6 +575,7 @@ class Host:
                 self._writer.submit(words).result()
         self._writer.close()
         self._pool.shutdown(wait=True)
+        self._maker.shutdown(wait=True)
 
 
 def _stage(staging: Staging) -> None:
@@ -520,10 +589,11 @@ def _perform(task: Task) -> Sequence[object]:
     return task.machine.apply(task.entries) if task.entries else ()
 
 
-def _checkpoint(machine: StateMachine) -> None:
-    # One that fails is tried again with the next heartbeat of whoever waits for the snapshot.
-    with suppress(Exception):
-        machine.checkpoint()
+def _tidy(machines: Sequence[FileMachine]) -> None:
+    for machine in machines:
+        # It is tried again in a moment, and only costs room meanwhile.
+        with suppress(OSError):
+            machine.tidy()
 
 
 def _snapshots(machine: StateMachine) -> SnapshotMachine:

@@ -57,6 +57,7 @@ class Replica:
         founders: Iterable[int],
         applied: int,
         capture: Callable[[], tuple[int, bytes]],
+        is_sending: Callable[[], bool],
         boot: bytes,
         draw: Callable[[int], int],
         options: Options,
@@ -76,6 +77,7 @@ class Replica:
         self._log = log
         self._founders = tuple(founders)
         self._capture = capture
+        self._is_sending = is_sending
         self._draw = draw
         self._options = options
         self._broken = False
@@ -89,6 +91,8 @@ class Replica:
         self._deposed = 0
         """For how many ticks somebody has waited for a proposal that this replica can do nothing for."""
         self._sent_snapshots: dict[int, int] = {}
+        self._now = 0
+        self._heard: dict[int, int] = {}
         self.wants_snapshot = False
         """Whether somebody needs a newer snapshot than the state could give."""
         self._machine_at = applied
@@ -162,6 +166,7 @@ class Replica:
 
     def tick(self, *, blocked: bool = False) -> None:
         """Some time has passed. `blocked` is whether the state has no room for what is committed."""
+        self._now += 1
         self._held_up = self._held_up + 1 if self.in_flight or blocked else 0
         leads_others = self.node.role is raft.Role.LEADER and len(self.conf.voters) > 1
         if leads_others and self._held_up == self._options.election_ticks:
@@ -169,10 +174,7 @@ class Replica:
         if not (leads_others and self.is_hung):
             # Otherwise its followers hear nothing of it any more, and elect somebody else.
             self.node.tick()
-        for peer in list(self._sent_snapshots):
-            self._sent_snapshots[peer] -= 1
-            if self._sent_snapshots[peer] <= 0:
-                self.report_snapshot(peer, failed=True)
+        self._wait_for_snapshots()
         self._reads.tick(self.node)
         waiting = self._proposed and self.node.role is not raft.Role.LEADER
         self._deposed = self._deposed + 1 if waiting else 0
@@ -192,6 +194,16 @@ class Replica:
         if heir != self.id:
             self.node.transfer_leader(heir)
 
+    def _wait_for_snapshots(self) -> None:
+        for peer in list(self._sent_snapshots):
+            self._sent_snapshots[peer] -= 1
+            if self._sent_snapshots[peer] > 0:
+                continue
+            if self._is_sending():
+                self._sent_snapshots[peer] = self._options.snapshot_ticks
+            else:
+                self.report_snapshot(peer, failed=True)
+
     def step(self, message: raft.Message) -> None:
         """Take in a message from another replica; one that means nothing here is dropped."""
         if self._broken or message.to != self.id or message.type is raft.MessageType.PROP:
@@ -199,11 +211,20 @@ class Replica:
         if self.node.leads_alone:
             # There is nobody else: whoever says this was removed, or never belonged here.
             return
+        self._heard[message.from_] = self._now
         try:
             self.node.step(message)
         except (raft.LocalMessageError, raft.UnknownPeerError, raft.ProposalDroppedError):
             # A stranger, or one who was removed: the group's own configuration is the truth.
             return
+
+    def lacks(self, message: raft.Message) -> bool:
+        """Whether the snapshot that a message offers would take this replica further than its log can."""
+        snapshot = message.snapshot
+        if snapshot is None or message.term < self.node.term or snapshot.index <= self.node.committed:
+            return False
+        storage = self.storage
+        return snapshot.index > storage.last or storage.term(snapshot.index) != snapshot.term
 
     def report_snapshot(self, peer: int, *, failed: bool) -> None:
         """What became of the snapshot that was sent to a peer."""
@@ -233,9 +254,9 @@ class Replica:
             index = max(index, self.applied)
         if index > self.applied:
             raise LookupError("what is beyond the snapshot's membership is not known here yet")
-        if index < self.storage.memberships.since:
+        if index < max(self.storage.memberships.since, self.storage.first - 1):
             self.wants_snapshot = True
-            raise LookupError("the newest snapshot is older than the membership")
+            raise LookupError("the newest snapshot is older than the membership or the log")
         return index, data
 
     def abandon(self, failure: Exception) -> None:
@@ -392,9 +413,6 @@ class Replica:
         # entries are worth something only with all that they were given for.
         last = entries[0].index - 1 if entries else self.node.last_index
         after = None if snapshot else (last, self.node.term_of(last))
-        # With a snapshot, entries behind it are on their way to follow it.
-        there = entries[-1].index if entries else last
-        hard = raft.HardState(hard.term, hard.vote, min(hard.commit, there))
         self._logged = hard
         return wal.GroupUpdate(
             self.group,
@@ -532,6 +550,21 @@ class Replica:
         return out
 
     # Shortening the log
+
+    @property
+    def needed(self) -> int:
+        """The log is worth keeping above this index: a follower that is alive goes on from there."""
+        status, storage = self.node.status(), self.storage
+        alive = self._now - 2 * self._options.election_ticks
+        needed = storage.last
+        for peer, progress in status.progress.items():
+            if peer == self.id or self._heard.get(peer, alive) <= alive:
+                continue
+            start = max(progress.match, progress.pending_snapshot)
+            # Further back nothing is left for it: it gets a snapshot, and goes on from that.
+            if start >= storage.first - 1:
+                needed = min(needed, start)
+        return needed
 
     def shorten(self, index: int) -> bytes:
         """The core sees nothing up to `index` from now on: the log may drop it. Gives what the mark keeps."""

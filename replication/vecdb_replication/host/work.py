@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from vecdb_replication import raft, wal
-from vecdb_replication.host.machine import StateMachine
+from vecdb_replication.host.machine import FileMachine, StateMachine
 
 
 @dataclass(slots=True, eq=False)
@@ -148,6 +148,22 @@ class Task:
     append: Append | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Fetch:
+    """A snapshot's message that waits until the snapshot's files are here."""
+
+    group: int
+    sender: str
+    machine: FileMachine
+    message: raft.Message
+
+    @property
+    def snapshot(self) -> raft.Snapshot:
+        """What is offered."""
+        assert self.message.snapshot is not None, "only snapshots are fetched"
+        return self.message.snapshot
+
+
 @dataclass(slots=True)
 class Pass:
     """What one pass of the core asks for."""
@@ -160,8 +176,10 @@ class Pass:
     """What became of them is told by `staged`."""
     retries: list[int] = field(default_factory=list)
     """Groups that ask to be tried again after a while, by `retry`."""
-    checkpoints: list[int] = field(default_factory=list)
-    """Groups that need a newer snapshot to bring somebody up: their state is to be made durable."""
+    snapshots: list[int] = field(default_factory=list)
+    """Groups that need a newer snapshot to bring somebody up: one is to be prepared."""
+    fetches: list[Fetch] = field(default_factory=list)
+    """Their files are to be fetched, and then they come back by `fetched`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +188,12 @@ class Options:
 
     tick_seconds: float = 0.1
     election_ticks: int = 8
-    heartbeat_ticks: int = 1
+    heartbeat_ticks: int = 2
     snapshot_ticks: int = 600
-    """How long a leader waits to hear what became of a snapshot before it takes it for lost."""
+    """How long a leader waits to hear what became of a snapshot before it takes it for lost.
+
+    While somebody fetches its files it waits on.
+    """
     read_ticks: int = 5
     """How long an unanswered read waits before it is asked again."""
     max_message_bytes: int = 1 << 20
@@ -180,5 +201,5 @@ class Options:
     max_inflight_bytes: int = 32 << 20
     max_apply_bytes: int = 32 << 20
     """One apply call takes at most so much: a longer one would hold up the answers of all it carries."""
-    max_queued_bytes: int = 256 << 20
-    """Proposals that are not committed yet, of all groups."""
+    max_kept_bytes: int = 1 << 30
+    """How long a group's log may become for the sake of a follower that is being brought up."""

@@ -34,6 +34,7 @@ from vecdb_index import (
     Update,
     Upsert,
     encode,
+    verify_snapshot,
 )
 
 DIM = 8
@@ -381,3 +382,25 @@ def test_snapshot_files_have_their_checksums(tmp_path: Path) -> None:
         if path.is_file()
     }
     assert files == found
+
+
+def test_a_snapshot_is_verified_without_being_changed(tmp_path: Path) -> None:
+    """All files stay as they are; damage in any of them is found, and the file named."""
+    with Shard.create(tmp_path / "a", SCHEMA, TINY) as shard:
+        shard.apply(history(50))
+        assert shard.wait_indexed(30)
+        snapshot = shard.snapshot(tmp_path / "copy")
+    assert verify_snapshot(tmp_path / "copy", TINY) == 50
+    for file in snapshot.files:
+        path = tmp_path / "copy" / file.name
+        data = path.read_bytes()
+        assert (len(data), crc32c.crc32c(data)) == (file.size, file.crc)
+        # In a copy: the shard has the same file, where links are possible.
+        path.unlink()
+        # A bit of a segment's, and a page of the database: not every byte of that means something.
+        flipped = data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]
+        path.write_bytes(data[:4096] + b"?" * 4096 + data[8192:] if path.suffix == ".db" else flipped)
+        with pytest.raises(ShardDamaged, match=path.name):
+            verify_snapshot(tmp_path / "copy", TINY)
+        path.write_bytes(data)
+    assert verify_snapshot(tmp_path / "copy", TINY) == 50

@@ -9,9 +9,10 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from vecdb_replication.host import Host, StorageFull
+from vecdb_replication.snapshots import FileSource
 from vecdb_replication.wal import Wal
 
 from tests.support.faultfs import FaultFileSystem
@@ -107,6 +108,9 @@ class Notes(Words):
     def applied_index(self) -> int:
         return max(self.base, super().applied_index)
 
+    def prepare(self) -> None:
+        self.checkpoint()
+
     def capture(self) -> tuple[int, bytes]:
         if not self.durable:
             raise LookupError("no checkpoint yet")
@@ -122,3 +126,34 @@ class Notes(Words):
         self.applied = list(self.staged[index])
         self.installed.append(index)
         self.durable = self.base = index
+
+
+class Pages(Notes):
+    """Notes whose snapshots come by `fetch`: what it does is up to the test.
+
+    `fetching` has (data, source) of each call; `go` lets one come to its end,
+    with the error in `errors`, if one is left there.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetching: list[tuple[bytes, FileSource]] = []
+        self.go = asyncio.Event()
+        self.errors: list[Exception] = []
+        self.sending = False
+        self.tidied = 0
+
+    async def fetch(self, data: bytes, source: FileSource) -> None:
+        self.fetching.append((data, source))
+        await self.go.wait()
+        if self.errors:
+            raise self.errors.pop(0)
+
+    def open_file(self, snapshot: str, name: str) -> BinaryIO:
+        raise LookupError(snapshot)
+
+    def is_sending(self) -> bool:
+        return self.sending
+
+    def tidy(self) -> None:
+        self.tidied += 1

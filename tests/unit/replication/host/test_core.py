@@ -140,8 +140,8 @@ def test_an_entry_of_an_unknown_kind_is_not_guessed_at(log: Wal) -> None:
 class Lead:
     """Replica 1 of three as the leader, whose followers the test plays."""
 
-    def __init__(self, log: Wal) -> None:
-        self.log, self.notes = log, Notes()
+    def __init__(self, log: Wal, notes: Notes | None = None) -> None:
+        self.log, self.notes = log, notes or Notes()
         self.core = core_over(log)
         self.held = self.core.open(G, self.notes, 1, (1, 2, 3))
         self.held.replica.node.campaign()
@@ -161,8 +161,8 @@ class Lead:
         while True:
             done = self.core.step()
             sent += [m for envelope in done.envelopes.values() for _, m in envelope.messages]
-            for group in done.checkpoints:
-                self.core.groups[group].machine.checkpoint()
+            for group in done.snapshots:
+                self.core.groups[group].machine.prepare()
             if done.write is not None:
                 store(self.log, done)
                 self.core.written(done.write, None)

@@ -26,7 +26,7 @@ from tests.support.faultfs import FaultFileSystem
 from tests.unit.replication.host.machines import FOLDER, SECONDS, Notes, Words, until
 
 G = 7
-QUICK = Options(tick_seconds=0.01)
+QUICK = Options(tick_seconds=0.01, snapshot_ticks=60)
 
 
 class Cluster:
@@ -82,6 +82,15 @@ class Cluster:
         while True:
             try:
                 return (await self.hosts[await self.leader()].propose(G, data)).index
+            except NotLeader:
+                await asyncio.sleep(0.01)
+
+    async def change(self, change: ConfChange) -> None:
+        """Change the membership by way of whoever leads."""
+        while True:
+            try:
+                await self.hosts[await self.leader()].change(G, change)
+                return
             except NotLeader:
                 await asyncio.sleep(0.01)
 
@@ -206,9 +215,10 @@ async def test_a_new_member_comes_by_snapshot_and_takes_part() -> None:
 async def test_a_snapshot_on_its_way_to_the_disk_holds_up_no_other_group() -> None:
     """While one is being staged, and when it cannot be, other groups of the node write on in their terms."""
     async with cluster() as c:
-        await c.write(b"x")
-        lead = await c.leader()
-        await c.hosts[lead].compact()
+        index = await c.write(b"x")
+        for each in c.hosts.values():
+            await each.wait_applied(G, index)
+            await each.compact()
         host = await c.start(4, (1, 2, 3))
         other = Words()
         await host.add(99, other)
@@ -224,8 +234,7 @@ async def test_a_snapshot_on_its_way_to_the_disk_holds_up_no_other_group() -> No
             stage(index, data)
 
         c.notes[4].stage = slow  # type: ignore[method-assign]
-        change = ConfChange((Change(ChangeType.ADD_LEARNER, 4),))
-        await c.hosts[lead].change(G, change)
+        await c.change(ConfChange((Change(ChangeType.ADD_LEARNER, 4),)))
         await until(lambda: host._core.groups[G].held_back is not None)
         for number in range(5):
             await host.propose(99, b"%d" % number)

@@ -286,6 +286,7 @@ def test_entries_past_the_core_are_taken_from_a_leader_who_is_alone() -> None:
     assert (node.committed, node.applied, node.last_index) == (3, 1, 3)
     node.apply_alone(3)
     assert node.applied == 3
+    assert [node.term_of(index) for index in (0, 3, 4)] == [0, 1, 0]
     node.propose(b"c")
     ready = node.ready()
     assert [(entry.index, entry.data) for entry in ready.entries] == [(4, b"c")]

@@ -163,6 +163,9 @@ class Refusing:
     applied_index = 7
     durable_index = 5
 
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
     def apply(self, entries: Any) -> Any:
         raise StorageFailed("the disk is full")
 
@@ -170,9 +173,31 @@ class Refusing:
         raise StorageFailed("the disk is full")
 
 
-def test_a_disk_that_refuses_is_for_another_time() -> None:
+def test_a_disk_that_refuses_is_for_another_time(tmp_path: Path) -> None:
     """The engine's StorageFailed is the host's StorageFull; a checkpoint without room gets nowhere."""
-    machine = ShardMachine(Refusing())  # type: ignore[arg-type]
+    machine = ShardMachine(Refusing(tmp_path / "7"), 7, OPTIONS)  # type: ignore[arg-type]
     with pytest.raises(StorageFull, match="the disk is full"):
         machine.apply([(8, b"")])
     assert (machine.applied_index, machine.checkpoint(), machine.durable_index) == (7, 5, 5)
+
+
+async def test_what_belongs_to_a_shard_goes_with_it(tmp_path: Path) -> None:
+    """Its snapshots, and what an interrupted installation left, also where the shard itself is gone."""
+    async with opened(tmp_path, DOCS, OTHER) as place:
+        await place.shards.drop(OTHER)
+    for name in ("2.snapshots", "4.snapshots", "4.replaced"):
+        (tmp_path / "shards" / name / "in").mkdir(parents=True)
+    async with opened(tmp_path, DOCS) as place:
+        assert [path.name for path in sorted(place.root.iterdir())] == ["2", "2.snapshots", "3"]
+        await place.shards.drop(DOCS)
+        assert list(place.root.iterdir()) == []
+
+
+async def test_an_interrupted_installation_is_undone_at_the_next_start(tmp_path: Path) -> None:
+    """The shard had been moved aside and nothing was in its place: it is there again, with its documents."""
+    async with opened(tmp_path, DOCS) as place:
+        await place.host.propose(2, write("a"))
+    (tmp_path / "shards" / "2").rename(tmp_path / "shards" / "2.replaced")
+    async with opened(tmp_path, DOCS) as place:
+        assert place.shards.get(2).count() == 1
+        assert [path.name for path in sorted(place.root.iterdir())] == ["2", "3"]

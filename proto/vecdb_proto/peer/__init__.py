@@ -1,0 +1,1 @@
+"""Generated from the packages under proto/vecdb by `make proto`; never edited."""

@@ -1,0 +1,136 @@
+"""Snapshots for others: they do not change, and stay while somebody needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from vecdb_replication.snapshots import FileEntry, LocalDisk, ManifestRefused, Outgoing, SnapshotGone
+
+from tests.unit.replication.snapshots.shelf import GROUP
+
+DATA = b"what it was"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def build(folder: Path) -> tuple[int, Sequence[FileEntry]]:
+    folder.mkdir()
+    (folder / "state").write_bytes(DATA)
+    return 5, [FileEntry("state", len(DATA), 1)]
+
+
+def outgoing(root: Path, clock: Clock | None = None) -> Outgoing:
+    return Outgoing(root / "out", GROUP, LocalDisk(), keep_seconds=20.0, clock=clock or Clock())
+
+
+def test_what_was_made_can_be_read(tmp_path: Path) -> None:
+    """By the names in its manifest, and by no others."""
+    out = outgoing(tmp_path)
+    assert out.newest() is None
+    made = out.make(build)
+    assert (made.group, made.index) == (GROUP, 5)
+    assert out.newest() == made
+    with out.open(made.snapshot, "state") as file:
+        file.seek(5)
+        assert file.read() == DATA[5:]
+    file.close()
+    for snapshot, name in ((made.snapshot, "other"), ("00", "state"), (made.snapshot, "../out/x")):
+        with pytest.raises(SnapshotGone, match="of group 7"):
+            out.open(snapshot, name)
+
+
+def test_the_newest_is_offered_and_older_ones_go(tmp_path: Path) -> None:
+    """Made anew again and again, they do not fill the disk; who reads an older one is not cut off."""
+    clock = Clock()
+    out = outgoing(tmp_path, clock)
+    first, second = out.make(build), out.make(build)
+    assert first.snapshot != second.snapshot
+    with pytest.raises(SnapshotGone):
+        out.open(first.snapshot, "state")
+    with out.open(second.snapshot, "state") as file:
+        third = out.make(build)
+        assert out.newest() == third
+        clock.now = 100.0
+        assert file.read() == DATA
+        with out.open(second.snapshot, "state"):
+            pass
+    clock.now = 114.0
+    out.tidy()
+    out.open(second.snapshot, "state").close()
+    clock.now = 130.0
+    out.tidy()
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_the_newest_stays_for_a_while(tmp_path: Path) -> None:
+    """From when it was made or offered last: whoever was told of it may be waiting for its turn."""
+    clock = Clock()
+    out = outgoing(tmp_path, clock)
+    made = out.make(build)
+    clock.now = 15.0
+    assert out.newest() == made
+    clock.now = 34.0
+    out.tidy()
+    assert out.newest() == made
+    clock.now = 55.0
+    out.tidy()
+    assert out.newest() is None
+
+
+def test_it_knows_whether_somebody_reads(tmp_path: Path) -> None:
+    """A leader waits for a follower that fetches, and for no other."""
+    clock = Clock()
+    out = outgoing(tmp_path, clock)
+    made = out.make(build)
+    assert not out.in_use
+    with out.open(made.snapshot, "state"):
+        clock.now = 50.0
+        assert out.in_use
+    clock.now = 60.0
+    assert out.in_use
+    clock.now = 70.0
+    assert not out.in_use
+
+
+def test_a_failed_one_leaves_nothing(tmp_path: Path) -> None:
+    """Neither an error of the state nor a manifest that cannot be leaves files."""
+
+    def fails(folder: Path) -> tuple[int, Sequence[FileEntry]]:
+        build(folder)
+        raise OSError("no room")
+
+    out = outgoing(tmp_path)
+    with pytest.raises(OSError, match="no room"):
+        out.make(fails)
+    with pytest.raises(ManifestRefused):
+        out.make(lambda folder: (build(folder)[0], [FileEntry("../state", 1, 1)]))
+    assert list((tmp_path / "out").iterdir()) == []
+    assert out.newest() is None
+
+
+def test_what_another_life_left_is_removed(tmp_path: Path) -> None:
+    """Nobody knows what it was."""
+    outgoing(tmp_path).make(build)
+    assert outgoing(tmp_path).newest() is None
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_cannot_be_opened_pins_nothing(tmp_path: Path) -> None:
+    """An error on opening is told, and the snapshot can go."""
+    clock = Clock()
+    out = outgoing(tmp_path, clock)
+    made = out.make(build)
+    (tmp_path / "out" / made.snapshot / "state").unlink()
+    with pytest.raises(FileNotFoundError):
+        out.open(made.snapshot, "state")
+    clock.now = 100.0
+    out.tidy()
+    assert out.newest() is None
