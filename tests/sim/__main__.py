@@ -21,6 +21,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=120, help="simulated, for each seed")
     parser.add_argument("--minutes", type=float, default=0, help="go on with further seeds for so long")
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--stop", action="store_true", help="end at the first seed that fails")
     parser.add_argument("--trace", action="store_true", help="print every event of the one seed")
     options = parser.parse_args()
     if options.trace:
@@ -35,6 +36,8 @@ def main() -> int:
         if verdict.violation:
             failed += 1
             print(verdict.violation, flush=True)
+            if options.stop:
+                break
     print(f"{total['seeds']} seeds, {failed} failed, {time.monotonic() - began:.0f} s")
     for name, count in sorted(total.items()):
         print(f"{name:>20} {count:,}")

@@ -123,13 +123,17 @@ class Chaos:
 
         Raft survives crashes, not disks that forget: a replica may be lost only once all that it
         acknowledged is on every other voter's disk, nothing more of it is on its way, and without
-        it there is a quorum.
+        it there is a quorum, which no change of membership is about to make another.
         """
         for group, replica in node.replicas.items():
             found = self.world.leader(group)
             if found is None:
                 return False
-            conf, disks = found[1].replica.conf, self.world.watch.facts[group].disks
+            core, conf = found[1].replica.node._raft, found[1].replica.conf
+            facts = self.world.watch.facts[group]
+            disks = facts.disks
+            if core.pending_conf_index > core.log.applied or facts.has_change_under_way():
+                return False
             for half in (conf.voters, conf.voters_outgoing):
                 if half and len(set(half) - {replica}) <= len(half) // 2:
                     return False

@@ -97,6 +97,14 @@ class GroupFacts:
     changes: list[tuple[int, raft.ConfState]] = field(default_factory=list)
     """Committed changes of membership, and what they led to."""
 
+    def has_change_under_way(self) -> bool:
+        """Whether some disk has a change of membership that is not committed, and may be one day."""
+        return any(
+            kind != raft.EntryType.NORMAL and index > self.commit
+            for disk in self.disks.values()
+            for index, (_, kind, _) in disk.entries.items()
+        )
+
     def conf_at(self, index: int) -> raft.ConfState:
         """The membership that the committed entries up to an index lead to."""
         at = bisect_right(self.changes, index, key=lambda change: change[0])

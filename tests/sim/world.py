@@ -140,6 +140,8 @@ class World:
         for group, held in node.core.groups.items():
             if held.removed:
                 continue
+            if group not in node.replicas:
+                fail(f"node {node.number} has a replica of group {group}, which nobody placed there")
             if held.failure is not None:
                 self._ended(node, held)
                 return

@@ -35,7 +35,7 @@ def check(group: int, facts: GroupFacts, message: raft.Message, believed: int) -
     asks = kind is MessageType.VOTE and message.term not in facts.leaders
     if asks and not (disk.vote == message.from_ and disk.has(index, message.log_term)):
         _fail(group, message, f"its disk has a vote for {disk.vote} and ends at {disk.last}")
-    if kind is MessageType.APP_RESP and index and not disk.has(index, believed):
+    if kind is MessageType.APP_RESP and (index > disk.last or (believed and not disk.has(index, believed))):
         there = f"there is one of term {disk.term_at(index)}, not {believed}"
         _fail(group, message, f"its disk ends at {disk.last}, and {there}")
 
