@@ -18,7 +18,7 @@ _PATIENCE = 1.5
 # How many operations a client begins at once, how many registers it chooses from, and how much its
 # writes carry along: enough at times to fill windows, messages and segments.
 _BURSTS = (1, 1, 2, 4, 8, 16)
-_REGISTERS = 4
+_REGISTERS = 8
 _PADDING = (0, 0, 0, 0, 300, 1500)
 
 

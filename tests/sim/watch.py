@@ -41,7 +41,7 @@ class Watch:
         }
         self.counts = counts
         self._note = note
-        self._seen: dict[tuple[int, int], tuple[object, ...]] = {}
+        self._seen: dict[Group, tuple[object, ...]] = {}
 
     def placed(self, group: int, replica: int) -> None:
         """A replica has an empty disk now."""
@@ -132,7 +132,6 @@ class Watch:
         core = replica.node._raft
         log = core.log
         now = (
-            node.life,
             replica.epoch,
             core.term,
             log.committed,
@@ -141,9 +140,9 @@ class Watch:
             replica.storage.memberships.since,
             replica.applied,
         )
-        if self._seen.get((group, replica.id)) == now:
+        if self._seen.get(held) == now:
             return
-        self._seen[group, replica.id] = now
+        self._seen[held] = now
         facts = self.facts[group]
         look = Look(group, node.life * 1000 + replica.epoch, replica, facts)
         monotone.check(look)

@@ -243,6 +243,17 @@ def test_the_window_is_bounded_by_log_order(tmp_path: Path) -> None:
         assert apply(shard, Upsert(["a"], ONE, session=b"s", sequence=6)).count == 1
 
 
+def test_a_snapshot_answers_retries_as_its_shard_would(tmp_path: Path) -> None:
+    """A replica that was brought up by a snapshot applies nothing twice that came before it."""
+    with Shard.create(tmp_path / "shard", Schema(2, "l2"), STILL) as shard:
+        first = apply(shard, Upsert(["a"], ONE, session=b"s", sequence=1))
+        apply(shard, Delete(["a"], session=b"s", sequence=2))
+        shard.snapshot(tmp_path / "copy")
+    with Shard.open(tmp_path / "copy", STILL) as copy:
+        assert apply(copy, Upsert(["a"], ONE, session=b"s", sequence=1)) == first
+        assert copy.count() == 0
+
+
 def test_what_is_remembered_does_not_depend_on_batches(tmp_path: Path) -> None:
     """Replicas that group entries differently answer the same retries alike."""
     log = [
