@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from tests.mutants.changes import MUTANTS
 from tests.mutants.run import Fate, check, hunt
@@ -23,9 +23,11 @@ def main() -> int:
         return 1
     fates: Counter[Fate] = Counter()
     with ThreadPoolExecutor(options.processes) as pool:
-        for mutant, verdict in zip(chosen, pool.map(hunt, chosen), strict=True):
+        hunts = {pool.submit(hunt, mutant): mutant for mutant in chosen}
+        for ended in as_completed(hunts):
+            verdict = ended.result()
             fates[verdict.fate] += 1
-            print(f"{verdict.fate.value:<9} {mutant.name}\n          {verdict.by}", flush=True)
+            print(f"{verdict.fate.value:<9} {hunts[ended].name}\n          {verdict.by}", flush=True)
     print(f"{len(chosen)} mutants: " + ", ".join(f"{count} {fate.value}" for fate, count in fates.items()))
     return 0 if fates[Fate.KILLED] == len(chosen) else 1
 

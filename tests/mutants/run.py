@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.mutants.mutant import Mutant
 
 ROOT = Path(__file__).parents[2]
-_SIMULATION = ("-m", "tests.sim", "--seed", "100", "--seeds", "24", "--seconds", "60", "--stop")
+_SIMULATION = ("-m", "tests.sim", "--seed", "100", "--seeds", "12", "--seconds", "60", "--stop")
 _PYTEST = ("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--timeout", "60")
 _UNIT_TESTS = {
     "raft": ("tests/unit/replication/raft",),

@@ -7,7 +7,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from multiprocessing import get_context
 
@@ -57,15 +57,14 @@ def campaign(first: int, seeds: int, seconds: float, minutes: float, processes: 
     """Run `seeds` seeds from `first` on, or with `minutes` as many as there is time for, as they end."""
     deadline = time.monotonic() + minutes * 60
     ahead = itertools.count(first) if minutes else iter(range(first, first + seeds))
+    ahead = itertools.takewhile(lambda _: not minutes or time.monotonic() < deadline, ahead)
+    if processes == 1:
+        yield from (attempt(seed, seconds) for seed in ahead)
+        return
     # Started, not forked: nothing of this process is to be in a simulation.
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        running: set[Future[Verdict]] = set()
-        while True:
-            while len(running) < processes and not (minutes and time.monotonic() > deadline):
-                if (seed := next(ahead, None)) is None:
-                    break
-                running.add(pool.submit(attempt, seed, seconds))
-            if not running:
-                return
+        running = {pool.submit(attempt, seed, seconds) for seed in itertools.islice(ahead, processes)}
+        while running:
             ended, running = wait(running, return_when=FIRST_COMPLETED)
+            running |= {pool.submit(attempt, seed, seconds) for seed in itertools.islice(ahead, len(ended))}
             yield from (future.result() for future in ended)

@@ -86,7 +86,8 @@ class Watch:
         for group, message in envelope.messages:
             facts = self.facts[group]
             if message.type in durable_cause.VOUCHING:
-                believed = node.core.groups[group].replica.node.term_of(message.index)
+                index, core = message.index, node.core.groups[group].replica.node
+                believed = core.term_of(index) if index else 0
                 durable_cause.check(group, facts, message, believed)
                 self.counts["checks"] += 1
             if message.snapshot is not None:

@@ -386,9 +386,11 @@ class HostCore:
         storage = held.replica.storage
         # As far as the core itself knows it to be applied: made anew, it may be behind the state.
         index = min(held.machine.durable_index, held.replica.node.applied, storage.last)
-        if self._log.state(group).log_bytes <= self.options.max_kept_bytes:
+        state = self._log.state(group)
+        if state.log_bytes <= self.options.max_kept_bytes:
             index = min(index, held.replica.needed)
-        if index < storage.first:
+        # A snapshot's record may be there already that this core has not heard of.
+        if index < max(storage.first, state.first_index):
             return None
         mark = wal.SnapshotMark(index, storage.term(index), held.replica.shorten(index))
         return wal.GroupUpdate(group, snapshot=mark)
