@@ -16,6 +16,7 @@ from tests.unit.replication.host.machines import until
 from tests.unit.replication.transport.peers import (
     CLUSTER,
     PEERS,
+    QUICK,
     SECONDS,
     Certificates,
     append,
@@ -212,6 +213,59 @@ async def test_a_newer_stream_takes_the_place_of_the_old(certificates: Certifica
             await two.recorder.until(lambda: two.recorder.lost)
             # The first one dials again, too, so that the two take turns: both are told why.
             await one.recorder.until(lambda: one.recorder.lost)
+
+
+class Wire:
+    """A way to a port for TCP connections; bytes pass until it is `frozen`, and nobody hears of that."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._passing: set[asyncio.Task[None]] = set()
+        self.frozen = False
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", self._port)
+        self._passing |= {
+            asyncio.create_task(self._pass(reader, back)),
+            asyncio.create_task(self._pass(there, writer)),
+        }
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(1 << 16):
+                if not self.frozen:
+                    writer.write(data)
+        finally:
+            writer.close()
+
+    async def close(self) -> None:
+        for task in self._passing:
+            task.cancel()
+        await asyncio.gather(*self._passing, return_exceptions=True)
+
+
+async def test_a_connection_that_went_silent_is_found_out(certificates: Certificates) -> None:
+    """No packet says that the other end is gone: both ends ping, hear nothing, and give the stream up."""
+    files = certificates.peers
+    options = replace(QUICK, keepalive_seconds=0.2, keepalive_timeout_seconds=0.2)
+    async with (
+        node(files["n1"], "n1", options=options) as one,
+        node(files["n2"], "n2", options=options) as two,
+    ):
+        wire = Wire(two.port)
+        server = await asyncio.start_server(wire.accept, "127.0.0.1", 0)
+        one.transport.add("n2", f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        two.transport.add("n1", f"127.0.0.1:{one.port}")
+        async with asyncio.timeout(SECONDS):
+            await one.transport.connected("n2")
+            await two.transport.connected("n1")
+        await asyncio.sleep(1)
+        assert one.transport.status()[0].connects == two.transport.status()[0].connects == 1
+        wire.frozen = True
+        await one.recorder.until(lambda: one.recorder.lost)
+        await two.recorder.until(lambda: two.recorder.lost)
+        server.close()
+        await wire.close()
 
 
 async def test_what_is_queued_leaves_before_the_transport_closes(certificates: Certificates) -> None:
