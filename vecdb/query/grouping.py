@@ -96,7 +96,6 @@ class Grouping:
     __slots__ = (
         "_asked",
         "_by",
-        "_filterable",
         "_filtered",
         "_indexed",
         "_limit",
@@ -114,7 +113,6 @@ class Grouping:
         # Whether rounds leave out groups by a filter. The first one has nothing to leave out.
         self._filtered = False
         self._indexed = dict(asked.record.fields).get(by.field) in _INDEXED
-        self._filterable = by.field != SOURCE
         self._parts = Parts(payload=not by.field.startswith("@"), text=False)
         self.rounds = 0
         self.looked_at = 0
@@ -129,7 +127,7 @@ class Grouping:
             if not self._filtered:
                 self._widen(progress=False)
             found, more = self._look(short, inside=True)
-            groups |= {group: members for group, members in found.items() if group in groups}
+            groups |= found
             if not more:
                 break
             if self._filtered:
@@ -162,16 +160,16 @@ class Grouping:
         return best_of_each(ranked, self._limit, self._by.size), more
 
     def _widen(self, progress: bool) -> None:
-        """RequestError where a wider search is not to be had, and the last one brought nothing."""
-        if self._width == _WIDEST and not (self._filtered and progress):
+        """RequestError where the next round would bring what the last one did."""
+        width = min(self._width * _WIDENING, _WIDEST)
+        filtered = self._filtered or (width > _UNFILTERED and self._by.field != SOURCE)
+        if (width, filtered) == (self._width, self._filtered) and not (filtered and progress):
             message = (
                 f"options.group_by: the nearest {_WIDEST} documents do not make {self._limit} groups of "
                 f"{self._by.field!r} full; ask for fewer, filter, or declare the field"
             )
             raise RequestError("RESOURCE_EXHAUSTED", "LIMIT_EXCEEDED", message)
-        self._width = min(self._width * _WIDENING, _WIDEST)
-        if self._width > _UNFILTERED:
-            self._filtered = self._filterable
+        self._width, self._filtered = width, filtered
 
     def _narrowed(self, groups: Sequence[Group], inside: bool) -> Filter | None:
         where, field = self._asked.wanted.where, self._by.field
@@ -181,8 +179,7 @@ class Grouping:
         try:
             validate(narrowed)
         except FilterError:
-            # With the caller's own filter it is more than the engine takes: go on without.
-            self._filtered = self._filterable = self._indexed = False
+            # With the caller's own filter it is more than the engine takes. To widen does it too, slower.
             return where
         return narrowed
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vecdb_index import DeadlineExceeded, Row
 from vecdb_index.filters.values import Kind
-from vecdb_proto.v1 import collections_pb2, common_pb2, filter_pb2, search_pb2
+from vecdb_proto.v1 import collections_pb2, common_pb2, documents_pb2, filter_pb2, search_pb2
 
 from tests.support.inprocess import InProcessNode, refusal
 from tests.unit.vecdb.query.requests import (
@@ -27,7 +27,7 @@ from tests.unit.vecdb.query.requests import (
     upsert,
     value,
 )
-from vecdb.query import choosing, grouping
+from vecdb.query import choosing, grouping, slots
 from vecdb.query.candidates import Candidate
 from vecdb.query.grouping import GroupBy, best_of_each, group_of, text_of
 from vecdb.query.searches import Wanted
@@ -168,6 +168,19 @@ def test_a_field_that_is_not_declared_is_filtered_in_the_end(
     assert len(filtered.hits) > 14
     looked_at = [int(reply.explain.steps[-1].details["candidates"]) for reply in (plain, filtered)]
     assert looked_at[1] < looked_at[0]
+
+
+def test_shards_without_matches_do_not_end_the_search(node: InProcessNode, name: Name) -> None:
+    """Where one shard of three has all the documents, whichever it is, its further groups are found."""
+    create(node, c := name(), shards=3)
+    placed = slots.split([f"{n:04}" for n in range(600)], node.node_database().collection(c).shards)
+    for positions in placed.values():
+        ids = [f"{at:04}" for at in positions]
+        payloads = [{"kind": "big"} for _ in ids[2:]] + [{"kind": "a"}, {"kind": "b"}]
+        upsert(node, c, ids, payloads=payloads)
+        reply = search(node, c, [0, 0], k=3, group_by=search_pb2.GroupBy(field="kind"))
+        assert [hit.group for hit in reply.hits] == ["big", "a", "b"]
+        node.documents.Delete(documents_pb2.DeleteRequest(collection=c, ids=ids))
 
 
 def test_a_filter_that_leaves_no_room_is_done_without(data: Data) -> None:
