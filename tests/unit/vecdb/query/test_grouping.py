@@ -257,6 +257,23 @@ def test_groups_of_authors_and_sources(node: InProcessNode, name: Name) -> None:
         assert hit.id == db.search(c, text="rain", k=1, exact=True)[0].id
 
 
+def test_authors_are_filtered_and_sources_only_ranked(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past a width, authors are found by a filter; sources cannot be, and are looked for up to the widest."""
+    monkeypatch.setattr(grouping, "_UNFILTERED", 0)
+    query, nearest = data.vectors[3], found(search(data.node, "l23True", data.vectors[3], k=1))
+    by = search_pb2.GroupBy(field="@author")
+    reply = search(data.node, "l23True", query, k=3, group_by=by, explain=True)
+    assert [(hit.group, hit.document.id) for hit in reply.hits] == [("anonymous", nearest[0][0])]
+    assert int(reply.explain.steps[-1].details["candidates"]) == 4 * 3
+    by.field = "@source"
+    reply = search(data.node, "l23True", query, k=3, group_by=by, explain=True)
+    assert not reply.hits
+    assert int(reply.explain.steps[-1].details["candidates"]) >= COUNT
+    monkeypatch.setattr(grouping, "_WIDEST", 100)
+    refused = refusal(lambda: search(data.node, "l23True", query, k=3, group_by=by))
+    assert refused.reason == "LIMIT_EXCEEDED"
+
+
 def test_batches_and_streams_group_too(data: Data) -> None:
     """SearchBatch and SearchStream give each query what Search gives it."""
     queries = data.vectors[[2, 30, 77]]
