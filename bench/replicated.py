@@ -18,6 +18,7 @@ import json
 import os
 import statistics
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,15 @@ async def loaded(asked: argparse.Namespace, authority: Authority, batches: Path,
             Path(folder), authority, size, asked.machine, 1, profile=asked.profile
         ) as cluster:
             leader = cluster.nodes[await cluster.leader()]
-            return dict(await leader.ask("load", batches=str(batches), writers=asked.writers))
+            began = time.perf_counter()
+            found = await leader.ask("load", batches=str(batches), writers=asked.writers)
+            answered = time.perf_counter()
+            last = await leader.ask("applied")
+            for node in cluster.nodes.values():
+                await node.ask("wait_applied", index=last)
+            # A quorum has it by then, and the last replica a while later.
+            behind = time.perf_counter() - answered
+            return {**found, "seconds": answered - began, "last_replica_behind_seconds": behind}
 
 
 async def rested(asked: argparse.Namespace, authority: Authority) -> list[dict[str, float]]:
