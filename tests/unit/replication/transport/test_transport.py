@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from vecdb_replication import raft
 from vecdb_replication.transport import FileTrust, Transport, TransportError, TransportOptions
 from vecdb_replication.transport.codec import encode_hello
+from vecdb_replication.transport.link import Link
 from vecdb_replication.transport.wire import open_channel, open_stream
 
 from tests.unit.replication.host.machines import until
@@ -19,6 +20,7 @@ from tests.unit.replication.transport.peers import (
     QUICK,
     SECONDS,
     Certificates,
+    Recorder,
     append,
     free_port,
     heartbeat,
@@ -292,6 +294,24 @@ async def test_a_removed_peer_is_cut_off_and_not_taken_back(certificates: Certif
             await one.transport.remove("n2")
             one.transport.send("n2", said(heartbeat()))
             assert one.transport.status() == ()
+
+
+async def test_a_link_that_was_closed_takes_no_stream_that_was_on_its_way() -> None:
+    """A peer may be removed between its admission and its hello: that is too late for it."""
+    link = Link("n3", Recorder(), QUICK, dials=False)
+    link.close("it was removed")
+    assert await link.run(Untouched()) == "it was removed"
+    assert link.status().connects == 0
+
+
+class Untouched:
+    """A stream that nobody reads or writes."""
+
+    async def read(self) -> bytes | None:
+        raise AssertionError("it was read")
+
+    async def write(self, frame: bytes) -> None:
+        raise AssertionError("it was written to")
 
 
 async def test_a_port_that_is_taken_is_an_error(certificates: Certificates) -> None:
