@@ -108,6 +108,28 @@ def test_a_batch_answers_as_single_searches_do(db: Any, vecs: str, vectors: np.n
         assert np.allclose(hits.scores, alone.scores)
 
 
+def test_groups_and_diversity(db: Any, vecs: str, vectors: np.ndarray) -> None:
+    """group_by gives the best of each value; diversity the nearest first, then others than a plain search."""
+    query = vectors[7] + 0.01
+    hits = db.search(vecs, vector=query, k=2, group_by="lang", group_size=3, exact=True)
+    english, german = (nearest(vectors, query, range(at, COUNT, 2), 3) for at in (1, 0))
+    assert hits.ids == english + german
+    assert [hit.group for hit in hits] == ["en"] * 3 + ["de"] * 3
+    (batch,) = db.search_batch(vecs, vectors=[query], k=2, group_by="lang", group_size=3, exact=True)
+    assert batch.ids == hits.ids
+    (answer,) = db.search_stream(vecs, [query], k=2, group_by="lang", group_size=3, exact=True)
+    assert [hit.group for hit in answer.hits] == [hit.group for hit in hits]
+    plain = db.search(vecs, vector=query, k=10, exact=True)
+    assert [hit.group for hit in plain] == [""] * 10
+    assert db.search(vecs, vector=query, k=10, exact=True, diversity=vc.Diversity(1.0)).ids == plain.ids
+    diverse = db.search(vecs, vector=query, k=10, exact=True, diversity=vc.Diversity(0.2, 200), explain=True)
+    assert diverse.ids[0] == plain.ids[0]
+    assert len(set(diverse.ids)) == 10 > len(set(diverse.ids) & set(plain.ids))
+    assert diverse.explain[-1].name == "diversity"
+    with pytest.raises(vc.InvalidArgumentError, match="group_by"):
+        db.search(vecs, vector=query, group_by="lang", diversity=vc.Diversity())
+
+
 def test_documents_are_read_by_id_and_in_order(db: Any, vecs: str) -> None:
     """get keeps the order asked and leaves out what is missing; scroll goes through all in id order."""
     found = db.get(vecs, ["0007", "none", "0003"])

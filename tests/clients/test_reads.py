@@ -258,6 +258,20 @@ def test_a_large_batch_is_cut_and_joined_in_order(server: ScriptedServer, db: An
     assert db.search_batch("c", vectors=np.zeros((0, 2))) == []
 
 
+def test_a_batch_is_cut_by_all_that_it_asks_for(server: ScriptedServer, db: Any) -> None:
+    """Members of groups, offsets and candidates of diverse answers count as hits do."""
+    server.script("Search/SearchBatch", columns)
+    queries = np.zeros((30, 2), np.float32)
+    for options, largest in (
+        ({"k": 90, "offset": 10, "group_by": "a", "group_size": 50}, 20),
+        ({"k": 50, "diversity": vc.Diversity(0.5, 10_000)}, 10),
+        ({"k": 2_500, "diversity": vc.Diversity()}, 10),
+    ):
+        server.requests["Search/SearchBatch"].clear()
+        assert len(db.search_batch("c", vectors=queries, **options)) == 30
+        assert max(len(r.vectors) // 8 for r in server.requests["Search/SearchBatch"]) == largest
+
+
 def test_a_failed_part_fails_the_batch(server: ScriptedServer, db: Any) -> None:
     """Part of a read is no answer: the first error is raised."""
     server.script("Search/SearchBatch", Fail(Code.INVALID_ARGUMENT, "wrong dimension", "WRONG_DIMENSION"))

@@ -38,8 +38,8 @@ SNAPSHOTS = (
     Mutant(
         "the old state is removed before the new one is known to be in its place",
         "snapshots/area.py",
-        "    disk.rename(new, path)\n    disk.sync_folder(path.parent)\n",
-        "    disk.remove(old)\n    disk.rename(new, path)\n",
+        "        disk.rename(new, path)\n    disk.sync_folder(path.parent)\n",
+        "        disk.remove(old)\n        disk.rename(new, path)\n",
     ),
     Mutant(
         "a snapshot is removed under its reader",

@@ -11,12 +11,13 @@ import numpy.typing as npt
 from vecdb_index import Row
 from vecdb_proto.v1 import search_pb2 as pb
 
-from vecdb.api import checks, convert, filters
+from vecdb.api import checks, choices, convert, filters
 from vecdb.api.dispatch import Call
 from vecdb.api.errors import status_of
 from vecdb.catalog import CollectionRecord
 from vecdb.config import Limits
-from vecdb.query import Database, RequestError, reads, searches
+from vecdb.query import Database, RequestError, choosing, reads, searches
+from vecdb.query.choosing import Choice
 from vecdb.query.searches import Found, Wanted
 from vecdb.security import Role
 
@@ -44,16 +45,20 @@ class SearchService:
         record = self._db.collection(request.collection)
         wanted = self._wanted(request.options, call)
         self._refuse_mode(request.options)
+        choice = choices.parse(request.options, wanted, record, self._limits)
         read = convert.freshness(request.read)
         await self._db.await_fresh(record.shards, read)
         vectors, left_out = await self._query(record, request.query)
-        (found,) = await searches.search(self._db, record, vectors, _widened(wanted, left_out))
-        reply = pb.SearchResponse(session=convert.session_token(self._db.positions(record.shards)))
-        hits = _without(found, left_out, wanted)
-        if convert.is_heavy(len(hits), wanted.parts):
-            await self._db.run(_fill_hits, reply, hits, wanted.parts)
+        if choice is None:
+            (found,) = await searches.search(self._db, record, vectors, _widened(wanted, left_out))
+            found.hits = _without(found, left_out, wanted)
         else:
-            _fill_hits(reply, hits, wanted.parts)
+            (found,) = await choosing.search(self._db, record, vectors, wanted, choice, left_out)
+        reply = pb.SearchResponse(session=convert.session_token(self._db.positions(record.shards)))
+        if convert.is_heavy(len(found.hits), wanted.parts):
+            await self._db.run(_fill_hits, reply, found, wanted.parts)
+        else:
+            _fill_hits(reply, found, wanted.parts)
         _explain(reply.explain, found)
         return reply
 
@@ -63,20 +68,24 @@ class SearchService:
         record = self._db.collection(request.collection)
         wanted = self._wanted(request.options, call)
         self._refuse_mode(request.options)
+        choice = choices.parse(request.options, wanted, record, self._limits)
         if bool(request.vectors) == bool(request.texts):
             raise checks.invalid("vectors", "give vectors or texts" + (", not both" if request.texts else ""))
         if request.vectors:
             vectors = checks.matrix(request.vectors, None, record.dim, record.metric, "vectors")
-            self._batch_size(len(vectors), "vectors", wanted)
+            self._batch_size(len(vectors), "vectors", wanted, choice)
         else:
-            self._batch_size(len(request.texts), "texts", wanted)
+            self._batch_size(len(request.texts), "texts", wanted, choice)
             texts = [
                 checks.query_text(text, self._limits, f"texts[{at}]") for at, text in enumerate(request.texts)
             ]
             vectors = await self._db.embedding.queries(record, texts, "texts")
         read = convert.freshness(request.read)
         await self._db.await_fresh(record.shards, read)
-        found = await searches.search(self._db, record, vectors, wanted)
+        if choice is None:
+            found = await searches.search(self._db, record, vectors, wanted)
+        else:
+            found = await choosing.search(self._db, record, vectors, wanted, choice)
         reply = pb.SearchBatchResponse(session=convert.session_token(self._db.positions(record.shards)))
         if convert.is_heavy(sum(len(each.hits) for each in found), wanted.parts):
             await self._db.run(_fill_columns, reply, found, wanted.parts)
@@ -132,9 +141,6 @@ class SearchService:
         k = options.k or min(_DEFAULT_K, limits.max_k)
         checks.between(k, 1, limits.max_k, "options.k", "max_k")
         checks.between(k + options.offset, 1, limits.max_k, "options.offset", "k + offset: max_k")
-        for name in ("group_by", "diversity"):
-            if options.HasField(name):
-                raise checks.not_served(f"options.{name}", "grouping and diversity")
         if options.vector_name:
             raise checks.not_served("options.vector_name", "named vectors")
         recall = ef = threshold = None
@@ -170,9 +176,9 @@ class SearchService:
             raise checks.invalid("options.mode", f"{options.mode} is unknown")
         raise checks.not_served("options.mode", "modes other than VECTOR")
 
-    def _batch_size(self, count: int, field: str, wanted: Wanted) -> None:
+    def _batch_size(self, count: int, field: str, wanted: Wanted, choice: Choice | None) -> None:
         checks.between(count, 1, self._limits.max_batch_queries, field, "max_batch_queries")
-        each = wanted.k + wanted.offset
+        each = choices.hits_of(choice, wanted)
         if count * each > _MAX_HITS:
             problem = f"{count} queries for {each} hits are {count * each} hits; the limit is {_MAX_HITS}"
             raise checks.invalid("options.k", problem, "LIMIT_EXCEEDED")
@@ -232,11 +238,14 @@ def _without(found: Found, left_out: frozenset[str], wanted: Wanted) -> list[tup
     return kept[wanted.offset : wanted.offset + wanted.k]
 
 
-def _fill_hits(reply: pb.SearchResponse, hits: Sequence[tuple[float, Row]], parts: reads.Parts) -> None:
-    for score, row in hits:
+def _fill_hits(reply: pb.SearchResponse, found: Found, parts: reads.Parts) -> None:
+    for score, row in found.hits:
         hit = reply.hits.add()
         hit.score = score
         convert.fill_document(hit.document, row, parts.fields)
+    if found.groups:
+        for hit, group in zip(reply.hits, found.groups, strict=True):
+            hit.group = group
 
 
 def _fill_columns(reply: pb.SearchBatchResponse, found: Sequence[Found], parts: reads.Parts) -> None:

@@ -44,6 +44,24 @@ def query(
     ] = None,
     mode: Annotated[Mode, typer.Option("--mode", "-m", help="How hits are found.")] = Mode.VECTOR,
     exact: Annotated[bool, typer.Option("--exact", help="Compare with every document.")] = False,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            "--group-by",
+            metavar="FIELD",
+            help="The best of each value of a field, of the k best groups; also @source, @author.",
+            show_default=False,
+        ),
+    ] = None,
+    group_size: Annotated[
+        int, typer.Option("--group-size", min=1, max=100, help="With --group-by: hits of each group.")
+    ] = 1,
+    diversity: Annotated[
+        float,
+        typer.Option(
+            "--diversity", min=0.0, max=1.0, help="Hits unlike each other: 0 not at all, 1 above all else."
+        ),
+    ] = 0.0,
     retrieve: Annotated[
         bool, typer.Option("--retrieve", "-r", help="Print one context with numbered citations.")
     ] = False,
@@ -63,11 +81,24 @@ def query(
     with node.client() as client:
         asked: dict[str, Any] = {"mode": mode.value, "filter": parse_filters(filters or [])}
         if retrieve:
-            if exact:
-                raise CommandError("--exact does not go with --retrieve")
+            for option, given in (("--exact", exact), ("--group-by", group_by), ("--diversity", diversity)):
+                if given:
+                    raise CommandError(f"{option} does not go with --retrieve")
             _retrieve(client, collection, question, {**asked, "token_budget": token_budget}, json)
         else:
-            _search(client, collection, question, {**asked, "k": k, "exact": exact}, json)
+            asked |= {"k": k, "exact": exact, **_chosen(group_by, group_size, diversity)}
+            _search(client, collection, question, asked, json)
+
+
+def _chosen(group_by: str | None, group_size: int, diversity: float) -> dict[str, Any]:
+    """What the client is asked to choose the hits by."""
+    from vecdb_client import Diversity
+
+    if group_by is not None and diversity:
+        raise CommandError("--diversity does not go with --group-by")
+    if group_by is not None:
+        return {"group_by": group_by, "group_size": group_size}
+    return {"diversity": Diversity(relevance=1.0 - diversity)} if diversity else {}
 
 
 def _search(client: Client, collection: str, question: str, options: dict[str, Any], json: bool) -> None:
@@ -82,12 +113,17 @@ def _search(client: Client, collection: str, question: str, options: dict[str, A
                 "version": hit.version,
                 "author": hit.author,
                 "source": hit.source,
+                "group": hit.group,
             }
             for hit in hits
         ]
         print_json({"hits": found, "partial": hits.partial, "missing_shards": list(hits.missing_shards)})
         return
+    group = ""
     for rank, hit in enumerate(hits, 1):
+        if hit.group != group:
+            group = hit.group
+            print_line(f"{group}:")
         print_line(f"{rank:>3}  {hit.score:.4f}  {hit.id}{_place(hit.source)}")
         if hit.text:
             print_line(f"     {_snippet(hit.text)}")
@@ -136,6 +172,7 @@ def register(app: typer.Typer) -> None:
         epilog=examples(
             'vecdb query docs "how do snapshots work"',
             'vecdb query docs "consensus" -k 5 --filter "year>=2020" --filter lang=en --mode hybrid',
+            'vecdb query docs "consensus" --group-by @source --group-size 2',
             'vecdb query docs "who may join?" --retrieve --token-budget 800',
             'vecdb query docs "consensus" --json | jq -r .hits[].id',
         )

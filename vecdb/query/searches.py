@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,8 @@ from vecdb.query.database import Database
 from vecdb.query.reads import EVERYTHING, Parts
 
 F32 = npt.NDArray[np.float32]
+Step: TypeAlias = tuple[str, int, dict[str, str]]
+"""A step of an explanation: its name, microseconds, and what there is to tell of it."""
 
 # Searches that compare fewer floats than this exactly are done on the loop: to hand one to a thread and
 # back costs more than a graph search takes.
@@ -48,10 +50,14 @@ class Wanted:
 
 @dataclass(slots=True)
 class Found:
-    """The hits of one query, best first, as pairs of score and row."""
+    """The hits of one query, best first, as pairs of score and row.
+
+    Where hits were grouped, `groups` names the group of each.
+    """
 
     hits: list[tuple[float, Row]]
-    explain: list[tuple[str, int, dict[str, str]]] = field(default_factory=list)
+    explain: list[Step] = field(default_factory=list)
+    groups: Sequence[str] = ()
 
 
 async def search(db: Database, record: CollectionRecord, queries: F32, wanted: Wanted) -> list[Found]:
@@ -75,20 +81,21 @@ def _is_cheap(shards: Sequence[Shard], wanted: Wanted, record: CollectionRecord)
 
 
 def _run(shards: Sequence[Shard], record: CollectionRecord, queries: F32, wanted: Wanted) -> list[Found]:
-    answers = [_ask(shard, queries, record, wanted) for shard in shards]
+    answers = [ask(shard, queries, record, wanted) for shard in shards]
     if len(answers) == 1:
         answer = _past(answers[0], wanted.offset) if wanted.offset else answers[0]
         found = _fetched(shards[0], answer, wanted.parts, Budget(wanted.max_bytes))
     else:
         found = _merged(shards, answers, record, wanted)
     if wanted.explain:
-        steps = [_explained(shard, answer) for shard, answer in zip(record.shards, answers, strict=True)]
+        steps = [explained(shard, answer) for shard, answer in zip(record.shards, answers, strict=True)]
         for each in found:
             each.explain = steps
     return found
 
 
-def _ask(shard: Shard, queries: F32, record: CollectionRecord, wanted: Wanted) -> SearchResult:
+def ask(shard: Shard, queries: F32, record: CollectionRecord, wanted: Wanted) -> SearchResult:
+    """One shard's part of a search, its offset not yet left out."""
     return shard.search(
         queries,
         wanted.k + wanted.offset,
@@ -159,7 +166,8 @@ def _merged(
     return merged
 
 
-def _explained(shard: int, answer: SearchResult) -> tuple[str, int, dict[str, str]]:
+def explained(shard: int, answer: SearchResult) -> Step:
+    """How a shard, by its id, searched."""
     told: dict[str, Any] = dict(answer.explain)
     seconds = float(told.get("search_seconds") or 0) + float(told.get("filter_seconds") or 0)
     return f"shard {shard}", int(seconds * 1e6), {name: str(value) for name, value in told.items()}

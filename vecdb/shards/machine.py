@@ -178,8 +178,7 @@ class ShardMachine(Sharing):
             raise LookupError(f"no snapshot of {index} was staged")
         try:
             shard.close()
-            if staged.exists():
-                replace_folder(self._area.disk, self._path, staged)
+            replace_folder(self._area.disk, self._path, staged)
             self._state = (Shard.open(self._path, self._options), index)
             self._area.forget(index)
         except (StorageFailed, OSError) as error:

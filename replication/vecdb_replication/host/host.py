@@ -24,6 +24,7 @@ from vecdb_replication.host.errors import (
 from vecdb_replication.host.fetches import Fetches
 from vecdb_replication.host.group import Group
 from vecdb_replication.host.machine import FileMachine, SnapshotMachine, StateMachine
+from vecdb_replication.host.maker import Maker
 from vecdb_replication.host.recovery import needs_burial
 from vecdb_replication.host.work import (
     Envelope,
@@ -117,8 +118,7 @@ class Host:
         self._loop = asyncio.get_running_loop()
         self._writer = LogWriter(wal, max_bytes=_NO_LIMIT, on_sync=on_sync, on_failure=on_failure)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="vecdb-apply")
-        # Snapshots take long, and no applying is to wait for that.
-        self._maker = ThreadPoolExecutor(1, thread_name_prefix="vecdb-snapshot")
+        self._maker = Maker(retry_seconds)
         dice = random.Random(os.urandom(16))  # noqa: S311 (timeouts are no secrets)
         self._core = HostCore(
             wal,
@@ -130,7 +130,6 @@ class Host:
         self._outbox: Outbox = outbox or Nowhere()
         self._locate = locate
         self._fetches = Fetches(files, self._fetched, retry_seconds)
-        self._preparing: dict[int, asyncio.Future[None]] = {}
         self._groups: dict[int, Group] = {}
         self._opening: dict[int, asyncio.Future[None]] = {}
         self._queued_bytes = 0
@@ -166,7 +165,7 @@ class Host:
         for group in done.retries:
             self._loop.call_later(self._retry_seconds, self._retry, group)
         for group in done.snapshots:
-            self._prepare(group)
+            self._maker.make(group, self._core.groups[group].machine)
         for fetch in done.fetches:
             self._fetches.offer(fetch)
         self._wind()
@@ -217,21 +216,6 @@ class Host:
             opening.set_exception(results)
         self._core.applied(task, results)
         self._schedule()
-
-    def _prepare(self, group: int) -> None:
-        """Make a snapshot for whoever needs one."""
-        machine = self._core.groups[group].machine
-        if group in self._preparing or self._closed or not isinstance(machine, SnapshotMachine):
-            return
-        work = self._preparing[group] = self._loop.run_in_executor(self._maker, machine.prepare)
-        work.add_done_callback(lambda done: self._prepared(group, done))
-
-    def _prepared(self, group: int, done: asyncio.Future[None]) -> None:
-        # Whoever needs it asks again with the next heartbeat; one that failed is not made over and over.
-        if done.exception() is None:
-            del self._preparing[group]
-        else:
-            self._loop.call_later(self._retry_seconds, self._preparing.pop, group, None)
 
     def _fetched(self, fetch: Fetch, newer: Fetch | None) -> None:
         self._core.fetched(fetch)
@@ -312,8 +296,7 @@ class Host:
         held.removed = True
         del self._groups[group]
         await self._fetches.drop(group)
-        if group in self._preparing:
-            await asyncio.wait([self._preparing[group]])
+        await self._maker.drop(group)
         await self._settled(held, UnknownGroup(f"group {group} was removed"))
         self._core.forget(group)
         await self.bury(group, replica=held.replica.id)
@@ -360,7 +343,7 @@ class Host:
             machine.applied_index,
             machine.durable_index,
             self._wal.state(group).log_bytes,
-            held.problem or self._fetches.problem(group, held.applied),
+            held.problem or self._fetches.problem(group, held.applied) or self._maker.problem(group),
             node.id,
             node.lead,
             node.commit,
@@ -522,8 +505,7 @@ class Host:
                 except Exception as error:
                     refused = refused or error
         dropped = await self._loop.run_in_executor(self._pool, self._wal.drop_segments)
-        machines = [held.machine for held in self._groups.values() if isinstance(held.machine, FileMachine)]
-        await self._loop.run_in_executor(self._maker, _tidy, machines)
+        await self._maker.tidy(held.machine for held in self._groups.values())
         if refused is not None:
             # Told last: what the others gave up may be the room that this one lacked.
             raise refused
@@ -556,8 +538,7 @@ class Host:
         if self._timer is not None:
             self._timer.cancel()
         await self._fetches.close()
-        if self._preparing:
-            await asyncio.wait(self._preparing.values())
+        await self._maker.close()
         told = "the node is shutting down without room for what is in the log: the next start applies it"
         for held in list(self._groups.values()):
             await self._settled(held, GroupBlocked(told, durable=True))
@@ -575,7 +556,6 @@ class Host:
                 self._writer.submit(words).result()
         self._writer.close()
         self._pool.shutdown(wait=True)
-        self._maker.shutdown(wait=True)
 
 
 def _stage(staging: Staging) -> None:
@@ -587,13 +567,6 @@ def _perform(task: Task) -> Sequence[object]:
         _snapshots(task.machine).install(task.install)
         return ()
     return task.machine.apply(task.entries) if task.entries else ()
-
-
-def _tidy(machines: Sequence[FileMachine]) -> None:
-    for machine in machines:
-        # It is tried again in a moment, and only costs room meanwhile.
-        with suppress(OSError):
-            machine.tidy()
 
 
 def _snapshots(machine: StateMachine) -> SnapshotMachine:

@@ -102,11 +102,12 @@ def replace_folder(disk: Disk, path: Path, new: Path) -> None:
     Doing it again after an error goes on where it stopped.
     """
     old = path.with_suffix(_REPLACED)
-    if path.exists():
-        disk.remove(old)
-        disk.rename(path, old)
-        disk.sync_folder(path.parent)
-    disk.rename(new, path)
+    if new.exists():
+        if path.exists():
+            disk.remove(old)
+            disk.rename(path, old)
+            disk.sync_folder(path.parent)
+        disk.rename(new, path)
     disk.sync_folder(path.parent)
     disk.sync_folder(new.parent)
     disk.remove(old)
@@ -117,8 +118,8 @@ def recover_folder(disk: Disk, path: Path) -> None:
     old = path.with_suffix(_REPLACED)
     if not old.exists():
         return
-    if path.exists():
-        disk.remove(old)
-    else:
+    if not path.exists():
         disk.rename(old, path)
-        disk.sync_folder(path.parent)
+    # Before anything builds on what is there now, a power loss must not be able to change it.
+    disk.sync_folder(path.parent)
+    disk.remove(old)

@@ -28,6 +28,7 @@ Build = Callable[[Path], tuple[int, Sequence[FileEntry]]]
 class _Held:
     manifest: Manifest
     folder: Path
+    made: float
     used: float
     read: float = -math.inf
     pins: int = 0
@@ -50,9 +51,11 @@ class SnapshotFile(io.FileIO):
 class Outgoing:
     """The snapshots of one group in `root`, which belongs to this object. Any thread may call.
 
-    A snapshot stays while somebody reads it; the newest one also for
-    `keep_seconds` after it was made or captured last. What an earlier process
-    left is removed: nobody knows any more what it was.
+    A snapshot is offered for `keep_seconds`, and as long as somebody reads it:
+    should it be damaged, whoever fetched it in vain is to get another one. It
+    stays while somebody reads it; the newest one also for `keep_seconds` after
+    it was offered last. What an earlier process left is removed: nobody knows
+    any more what it was.
     """
 
     def __init__(
@@ -87,17 +90,18 @@ class Outgoing:
         with self._lock:
             for held in self._held.values():
                 held.used = -math.inf
-            self._held[snapshot] = _Held(manifest, folder, self._clock())
+            self._held[snapshot] = _Held(manifest, folder, now := self._clock(), now)
         self.tidy()
         return manifest
 
     def newest(self) -> Manifest | None:
-        """The one that was made last, kept for a while from now on; None where there is none."""
+        """The one that was made last, kept for a while from now on; None where there is none to offer."""
         with self._lock:
-            if not self._held:
+            now = self._clock()
+            held = next(reversed(self._held.values()), None)
+            if held is None or not (self._is_read(held) or now - held.made < self._keep):
                 return None
-            held = next(reversed(self._held.values()))
-            held.used = self._clock()
+            held.used = now
             return held.manifest
 
     def open(self, snapshot: str, name: str) -> SnapshotFile:

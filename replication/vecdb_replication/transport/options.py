@@ -18,8 +18,9 @@ class TransportOptions:
     """Messages share a frame up to this size: a larger one would hold up what is urgent."""
     max_frame_bytes: int = 65 * _MIB
     """The largest frame sent or taken: a message larger than this can never be sent."""
-    linger_seconds: float = 0.05
-    """Heartbeats and their answers wait so long for company, unless a read waits for them."""
+    linger_seconds: float = 0.1
+    """Heartbeats and their answers wait so long for company, unless a read waits for them. Election timeouts
+    have to be several times as long."""
     hello_seconds: float = 5.0
     """Connecting, the handshake and both hellos take at most so long."""
     backoff_seconds: float = 0.05

@@ -35,6 +35,8 @@ def _common(options: TransportOptions) -> Arguments:
         ("grpc.max_send_message_length", options.max_frame_bytes),
         ("grpc.keepalive_time_ms", milliseconds),
         ("grpc.keepalive_timeout_ms", int(options.keepalive_timeout_seconds * 1000)),
+        # What gRPC 1.60 and later really go by: a minute where it is not given.
+        ("grpc.http2.ping_timeout_ms", int(options.keepalive_timeout_seconds * 1000)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
     ]

@@ -30,9 +30,12 @@ _BATCH_HITS = 100_000
 class Diversity:
     """Maximal marginal relevance (Carbonell and Goldstein, 1998): hits unlike each other.
 
-    `relevance` is the lambda of the formula: 1 for relevance alone, 0 for
-    diversity alone. `candidates` is how many of the nearest to choose from,
-    k to 10,000; None for 4 x k.
+    The nearest document comes first, then each time the one that is nearest to
+    the query and least like those before it. `relevance` is the lambda of the
+    formula: 1 for relevance alone, which is a plain search, 0 for diversity
+    alone. `candidates` is how many of the nearest to choose from, k + offset to
+    10,000; None for 4 x k. Scores are those of a plain search, so they need not
+    fall.
     """
 
     relevance: float = 0.5
@@ -158,9 +161,14 @@ def search(
     `filter` is a condition such as F("year") >= 2020. The answer carries
     payload and text unless told otherwise, the vector when asked for.
     `recall`, `ef` (efSearch or nprobe) or `exact` override the collection's
-    target recall; `score_threshold` leaves out what scores worse. `group_by`
-    keeps at most `group_size` hits for each value of a payload field.
+    target recall; `score_threshold` leaves out what scores worse.
     `vector_name` searches another vector than the default one.
+
+    `group_by` gives the best `group_size` hits for each value of a payload
+    field (a dotted path, "@author" or "@source"), of the `k` groups with the
+    best hits, group by group; `hit.group` is the value as text. Documents whose
+    field is no string, number or bool are in no group. `diversity` gives hits
+    unlike each other; not together with `group_by`.
 
     `consistency` is "eventual", "session" (at least what this client has
     seen) or "linearizable". With `require_all` a shard that does not answer
@@ -276,7 +284,10 @@ def search_batch(
     )
     total = len(words) if matrix is None else len(matrix)
     width = 0 if matrix is None else matrix.shape[1] * 4
-    step = max(1, min(_BATCH_QUERIES, _BATCH_HITS // k, BATCH_BYTES // max(width, 1)))
+    hits_each = (k + offset) * (group_size if group_by is not None else 1)
+    if diversity is not None:
+        hits_each = max(hits_each, diversity.candidates or 4 * k)
+    step = max(1, min(_BATCH_QUERIES, _BATCH_HITS // hits_each, BATCH_BYTES // max(width, 1)))
 
     def calls() -> Iterator[Call[list[Hits]]]:
         for start in range(0, total, step):

@@ -14,7 +14,7 @@ G = 7
 
 
 def test_a_log_that_begins_behind_a_snapshot_already_is_not_shortened_before_it() -> None:
-    """Its record is written, and the core is yet to be told: nothing is left to drop, and that is no error."""
+    """Its record is written, and the core is yet to be told: nothing is left to drop, and nothing fails."""
     notes = Notes()
     with Wal.open(FOLDER, fs=FaultFileSystem()) as log:
         log.append([GroupUpdate(G, tombstone=Tombstone(1))])

@@ -119,6 +119,27 @@ def test_a_crash_while_a_folder_is_replaced_leaves_one_of_them(tmp_path: Path) -
     assert seen == {"old", "new"}
 
 
+def test_what_a_start_found_is_not_lost_to_a_later_power_loss(tmp_path: Path) -> None:
+    """The process alone dies, before each operation; what the next start goes on with is durable then."""
+    for cut in range(20):
+        path, new = tmp_path / str(cut) / "7", tmp_path / str(cut) / "staged" / "9"
+        for made in (path, new):
+            made.mkdir(parents=True)
+            (made / "state").write_text(made.name)
+        disk = CutDisk(cut)
+        try:
+            replace_folder(disk, path, new)
+            break
+        except Cut:
+            disk.limit = None
+        recover_folder(disk, path)
+        found = (path / "state").read_text()
+        disk.lose_power()
+        recover_folder(CutDisk(), path)
+        assert (path / "state").read_text() == found
+    assert cut > 5
+
+
 def test_replacing_goes_on_after_an_error(tmp_path: Path) -> None:
     """Tried again in the same process it never gives up the old folder before the new one is in its place."""
 
@@ -140,5 +161,29 @@ def test_replacing_goes_on_after_an_error(tmp_path: Path) -> None:
         assert (tmp_path / "7.replaced" / "state").read_text() == "7"
     disk.fails = False
     replace_folder(disk, path, new)
+    assert (path / "state").read_text() == "9"
+    assert [each.name for each in tmp_path.iterdir()] == ["7"]
+
+
+def test_a_name_that_could_not_be_synced_is_synced_when_it_is_tried_again(tmp_path: Path) -> None:
+    """The new folder is in its place already: doing it again only makes that durable."""
+
+    class Failing(CutDisk):
+        fails = True
+
+        def sync_folder(self, path: Path) -> None:
+            if self.fails and not new.exists():
+                raise OSError("no")
+            super().sync_folder(path)
+
+    disk, path, new = Failing(), tmp_path / "7", tmp_path / "9"
+    for made in (path, new):
+        made.mkdir()
+        (made / "state").write_text(made.name)
+    with pytest.raises(OSError, match="no"):
+        replace_folder(disk, path, new)
+    disk.fails = False
+    replace_folder(disk, path, new)
+    disk.lose_power()
     assert (path / "state").read_text() == "9"
     assert [each.name for each in tmp_path.iterdir()] == ["7"]

@@ -71,7 +71,7 @@ def test_the_newest_is_offered_and_older_ones_go(tmp_path: Path) -> None:
 
 
 def test_the_newest_stays_for_a_while(tmp_path: Path) -> None:
-    """From when it was made or offered last: whoever was told of it may be waiting for its turn."""
+    """From when it was offered last: whoever was told of it may be waiting for its turn."""
     clock = Clock()
     out = outgoing(tmp_path, clock)
     made = out.make(build)
@@ -79,10 +79,28 @@ def test_the_newest_stays_for_a_while(tmp_path: Path) -> None:
     assert out.newest() == made
     clock.now = 34.0
     out.tidy()
-    assert out.newest() == made
-    clock.now = 55.0
+    assert next((tmp_path / "out").iterdir()).name == made.snapshot
+    clock.now = 36.0
     out.tidy()
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_one_is_not_offered_for_ever(tmp_path: Path) -> None:
+    """It may be damaged, and fetched in vain again and again: it is offered on while somebody reads it."""
+    clock = Clock()
+    out = outgoing(tmp_path, clock)
+    made = out.make(build)
+    for clock.now in (10.0, 19.0):
+        assert out.newest() == made
+    with out.open(made.snapshot, "state"):
+        clock.now = 100.0
+        assert out.newest() == made
+    clock.now = 110.0
+    assert out.newest() == made
+    clock.now = 116.0
     assert out.newest() is None
+    with out.open(made.snapshot, "state") as file:
+        assert file.read() == DATA
 
 
 def test_it_knows_whether_somebody_reads(tmp_path: Path) -> None:

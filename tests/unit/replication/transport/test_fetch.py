@@ -7,6 +7,7 @@ import io
 import os
 import threading
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 import pytest
@@ -148,3 +149,15 @@ async def test_a_peer_may_fetch_a_few_files_at_a_time(certificates: Certificates
         for chunks in await asyncio.gather(*held):
             assert b"".join(chunks) == DATA
         assert b"".join(await fetched(one.transport)) == DATA
+
+
+async def test_a_fetch_that_brings_nothing_fails(certificates: Certificates) -> None:
+    """A disk that hangs at the other end does not hold whoever waits for the file for ever."""
+    shelf, files = Shelf(), certificates.peers
+    hasty = replace(QUICK, chunk_seconds=0.1)
+    async with node(files["n1"], "n1", options=hasty) as one, node(files["n2"], "n2", source=shelf) as two:
+        meet(one, two)
+        shelf.gate.clear()
+        with pytest.raises(FetchFailed, match=r"nothing for 0\.1 s"):
+            await fetched(one.transport)
+        shelf.gate.set()

@@ -10,14 +10,17 @@ from structlog.testing import capture_logs
 from vecdb_replication import raft
 from vecdb_replication.transport import FileTrust, Transport, TransportError, TransportOptions
 from vecdb_replication.transport.codec import encode_hello
+from vecdb_replication.transport.link import Link
 from vecdb_replication.transport.wire import open_channel, open_stream
 
 from tests.unit.replication.host.machines import until
 from tests.unit.replication.transport.peers import (
     CLUSTER,
     PEERS,
+    QUICK,
     SECONDS,
     Certificates,
+    Recorder,
     append,
     free_port,
     heartbeat,
@@ -214,6 +217,59 @@ async def test_a_newer_stream_takes_the_place_of_the_old(certificates: Certifica
             await one.recorder.until(lambda: one.recorder.lost)
 
 
+class Wire:
+    """A way to a port for TCP connections; bytes pass until it is `frozen`, and nobody hears of that."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._passing: set[asyncio.Task[None]] = set()
+        self.frozen = False
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", self._port)
+        self._passing |= {
+            asyncio.create_task(self._pass(reader, back)),
+            asyncio.create_task(self._pass(there, writer)),
+        }
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(1 << 16):
+                if not self.frozen:
+                    writer.write(data)
+        finally:
+            writer.close()
+
+    async def close(self) -> None:
+        for task in self._passing:
+            task.cancel()
+        await asyncio.gather(*self._passing, return_exceptions=True)
+
+
+async def test_a_connection_that_went_silent_is_found_out(certificates: Certificates) -> None:
+    """No packet says that the other end is gone: both ends ping, hear nothing, and give the stream up."""
+    files = certificates.peers
+    options = replace(QUICK, keepalive_seconds=0.2, keepalive_timeout_seconds=0.2)
+    async with (
+        node(files["n1"], "n1", options=options) as one,
+        node(files["n2"], "n2", options=options) as two,
+    ):
+        wire = Wire(two.port)
+        server = await asyncio.start_server(wire.accept, "127.0.0.1", 0)
+        one.transport.add("n2", f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        two.transport.add("n1", f"127.0.0.1:{one.port}")
+        async with asyncio.timeout(SECONDS):
+            await one.transport.connected("n2")
+            await two.transport.connected("n1")
+        await asyncio.sleep(1)
+        assert one.transport.status()[0].connects == two.transport.status()[0].connects == 1
+        wire.frozen = True
+        await one.recorder.until(lambda: one.recorder.lost)
+        await two.recorder.until(lambda: two.recorder.lost)
+        server.close()
+        await wire.close()
+
+
 async def test_what_is_queued_leaves_before_the_transport_closes(certificates: Certificates) -> None:
     """A last word, such as handing over leadership, is not lost by closing at once."""
     files = certificates.peers
@@ -238,6 +294,24 @@ async def test_a_removed_peer_is_cut_off_and_not_taken_back(certificates: Certif
             await one.transport.remove("n2")
             one.transport.send("n2", said(heartbeat()))
             assert one.transport.status() == ()
+
+
+async def test_a_link_that_was_closed_takes_no_stream_that_was_on_its_way() -> None:
+    """A peer may be removed between its admission and its hello: that is too late for it."""
+    link = Link("n3", Recorder(), QUICK, dials=False)
+    link.close("it was removed")
+    assert await link.run(Untouched()) == "it was removed"
+    assert link.status().connects == 0
+
+
+class Untouched:
+    """A stream that nobody reads or writes."""
+
+    async def read(self) -> bytes | None:
+        raise AssertionError("it was read")
+
+    async def write(self, frame: bytes) -> None:
+        raise AssertionError("it was written to")
 
 
 async def test_a_port_that_is_taken_is_an_error(certificates: Certificates) -> None:

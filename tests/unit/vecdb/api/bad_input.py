@@ -46,6 +46,11 @@ def search(query: search_pb2.Query | None = None, **options: Any) -> search_pb2.
     )
 
 
+def diversity(relevance: float, candidates: int = 0) -> search_pb2.Diversity:
+    # A keyword in Python.
+    return search_pb2.Diversity(**{"lambda": relevance}, candidates=candidates)
+
+
 def config(**changes: Any) -> collections_pb2.CreateCollectionRequest:
     return collections_pb2.CreateCollectionRequest(
         config=collections_pb2.CollectionConfig(**{"name": "new", "dim": 4} | changes)

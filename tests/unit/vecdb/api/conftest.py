@@ -31,6 +31,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcessNode]:
             for name in ("vecs", "plain"):
                 db.create_collection(name, dim=DIM, metric="cosine", fields={"year": "int"})
                 db.upsert(name, ids=["a", "b"], vectors=np.eye(DIM)[:2], payloads=[{"year": 1}, {"year": 2}])
+            db.create_collection("wide", dim=4_096, metric="cosine")
             db.create_collection("docs", model="wordllama-256")
             db.upsert("docs", ids=["d"], texts=["It rains in Bergen."])
         change = collections_pb2.AliasChange(alias="alias", collection="plain")

@@ -96,6 +96,25 @@ def test_what_an_offset_leaves_out_is_no_part_of_the_answer(node: InProcessNode,
 
 
 @pytest.mark.parametrize("name", COLLECTIONS)
+def test_chosen_hits_are_answered_within_a_message(node: InProcessNode, name: str) -> None:
+    """Groups and diverse hits count their own documents, not those that they were chosen from."""
+    query = search_pb2.Query(vector=VECTORS[0].tobytes())
+    choices = (
+        {"group_by": search_pb2.GroupBy(field="at")},
+        {"diversity": search_pb2.Diversity(**{"lambda": 0.5}, candidates=COUNT)},
+    )
+    for choice in choices:
+        options = search_pb2.SearchOptions(k=COUNT, exact=True, **choice)
+        request = search_pb2.SearchRequest(collection=name, query=query, options=options)
+        check_too_large(refusal(lambda request=request: node.search.Search(request)))  # type: ignore[misc]
+        request.options.k = 100
+        assert len(node.search.Search(request).hits) == 100
+        request.options.k = COUNT
+        request.options.projection.SetInParent()
+        assert {hit.document.id for hit in node.search.Search(request).hits} == set(IDS)
+
+
+@pytest.mark.parametrize("name", COLLECTIONS)
 def test_documents_by_id_are_answered_within_a_message(node: InProcessNode, name: str) -> None:
     """Get of more than a message holds is refused; without payloads it is answered."""
     request = documents_pb2.GetRequest(collection=name, ids=IDS)
@@ -133,6 +152,25 @@ def test_hits_of_a_batch_are_limited(node: InProcessNode) -> None:
     assert refused.fields == ["options.k"]
     assert "201000" in refused.message
     assert "200000" in refused.message
+
+
+@pytest.mark.parametrize(
+    ("options", "each"),
+    [
+        (search_pb2.SearchOptions(k=10, offset=1, group_by=search_pb2.GroupBy(field="at", size=20)), 220),
+        (search_pb2.SearchOptions(k=10, diversity=search_pb2.Diversity(candidates=201)), 201),
+    ],
+    ids=["groups", "diversity"],
+)
+def test_what_a_batch_chooses_from_is_limited(
+    node: InProcessNode, options: search_pb2.SearchOptions, each: int
+) -> None:
+    """All members of groups count as hits of a batch, and all candidates of diverse answers."""
+    vectors = np.resize(VECTORS, (1_000, DIM)).tobytes()
+    request = search_pb2.SearchBatchRequest(collection="one", vectors=vectors, options=options)
+    refused = refusal(lambda: node.search.SearchBatch(request))
+    assert (refused.code, refused.reason) == (INVALID, "LIMIT_EXCEEDED")
+    assert f"{each} hits are {each * 1_000}" in refused.message
 
 
 @pytest.mark.parametrize("name", COLLECTIONS)

@@ -26,6 +26,7 @@ from tests.unit.vecdb.api.bad_input import (
     Case,
     check,
     deep,
+    diversity,
     matrix,
     method,
     search,
@@ -82,9 +83,54 @@ READS = {
     "a named vector": Case(
         "search.Search", search(vector_name="v"), UNIMPLEMENTED, "NOT_IMPLEMENTED", "options.vector_name"
     ),
-    "grouping": Case(
-        "search.Search", search(group_by=search_pb2.GroupBy(field="a")),
-        UNIMPLEMENTED, "NOT_IMPLEMENTED", "options.group_by",
+    "groups of no field": Case(
+        "search.Search", search(group_by=search_pb2.GroupBy(size=2)),
+        INVALID, "BAD_ARGUMENT", "options.group_by.field", ("empty",),
+    ),
+    "groups of a field too long": Case(
+        "search.Search", search(group_by=search_pb2.GroupBy(field="x" * 1_025)),
+        INVALID, "LIMIT_EXCEEDED", "options.group_by.field", ("1024",),
+    ),
+    "groups of a reserved field": Case(
+        "search.Search", search(group_by=search_pb2.GroupBy(field="@nope")),
+        INVALID, "BAD_ARGUMENT", "options.group_by.field", ("@nope", "@author, @source"),
+    ),
+    "groups too large": Case(
+        "search.Search", search(group_by=search_pb2.GroupBy(field="a", size=101)),
+        INVALID, "BAD_ARGUMENT", "options.group_by.size", ("100",),
+    ),
+    "groups with too many hits": Case(
+        "search.Search", search(k=100, offset=1, group_by=search_pb2.GroupBy(field="a", size=100)),
+        INVALID, "LIMIT_EXCEEDED", "options.group_by.size", ("10000", "max_k"),
+    ),
+    "groups and diversity": Case(
+        "search.Search", search(group_by=search_pb2.GroupBy(field="a"), diversity=search_pb2.Diversity()),
+        INVALID, "BAD_ARGUMENT", "options.diversity", ("group_by",),
+    ),
+    "a lambda of 2": Case(
+        "search.Search", search(diversity=diversity(2.0)), INVALID, "BAD_ARGUMENT", "options.diversity.lambda"
+    ),
+    "a lambda of NaN": Case(
+        "search.Search", search(diversity=diversity(float("nan"))),
+        INVALID, "BAD_ARGUMENT", "options.diversity.lambda",
+    ),
+    "fewer candidates than hits": Case(
+        "search.Search", search(k=5, offset=2, diversity=diversity(0.5, 6)),
+        INVALID, "BAD_ARGUMENT", "options.diversity.candidates", ("7",),
+    ),
+    "too many diverse candidates": Case(
+        "search.Search", search(diversity=diversity(0.5, 10_001)),
+        INVALID, "LIMIT_EXCEEDED", "options.diversity.candidates", ("10000",),
+    ),
+    "too many candidates for as many hits": Case(
+        "search.Search", search(k=1_001, diversity=diversity(0.5, 10_000)),
+        INVALID, "LIMIT_EXCEEDED", "options.diversity.candidates", ("10000000",),
+    ),
+    "candidates whose vectors are too large": Case(
+        "search.Search", search_pb2.SearchRequest(
+            collection="wide", query=search_pb2.Query(vector=matrix([1.0] * 4_096)),
+            options=search_pb2.SearchOptions(diversity=diversity(0.5, 17))),
+        INVALID, "LIMIT_EXCEEDED", "options.diversity.candidates", ("16", "max_message_bytes"),
     ),
     "a recall of 2": Case("search.Search", search(recall=2.0), INVALID, "BAD_ARGUMENT", "options.recall"),
     "an ef of zero": Case("search.Search", search(ef=0), INVALID, "BAD_ARGUMENT", "options.ef"),

@@ -76,6 +76,39 @@ def test_options_arrive(cli: Any, server: ScriptedServer) -> None:
     assert options.filter == ((F("year") >= 2020) & (F("lang") == "en")).message()
 
 
+def test_groups(cli: Any, server: ScriptedServer) -> None:
+    """--group-by and --group-size arrive, and the hits of each group stand under its name."""
+    named = [
+        search_pb2.Hit(score=score, document=common_pb2.Document(id=id_), group=group)
+        for id_, score, group in (("a", 0.9, "en"), ("b", 0.4, "en"), ("c", 0.8, "de"))
+    ]
+    server.script("Search/Search", search_pb2.SearchResponse(hits=named))
+    arguments = ("query", "docs", "weather", "--group-by", "lang", "--group-size", 2)
+    assert cli(*arguments).out.splitlines() == [
+        "en:",
+        "  1  0.9000  a",
+        "  2  0.4000  b",
+        "de:",
+        "  3  0.8000  c",
+    ]
+    answer = json.loads(cli(*arguments, "--json").out)
+    assert [hit["group"] for hit in answer["hits"]] == ["en", "en", "de"]
+    options = server.requests["Search/Search"][0].options
+    assert (options.group_by.field, options.group_by.size) == ("lang", 2)
+    assert not options.HasField("diversity")
+
+
+def test_diversity(cli: Any, server: ScriptedServer) -> None:
+    """--diversity is the other side of lambda; 0, which is the default, asks for none."""
+    server.script("Search/Search", HITS)
+    for given, expected in (((), None), (("--diversity", 0), None), (("--diversity", 0.75), 0.25)):
+        assert cli("query", "docs", "weather", *given).code == 0
+        options = server.requests["Search/Search"][-1].options
+        assert options.HasField("diversity") is (expected is not None)
+        assert getattr(options.diversity, "lambda") == (expected or 0)
+        assert not options.HasField("group_by")
+
+
 def test_a_partial_answer_is_told(cli: Any, server: ScriptedServer) -> None:
     """Missing shards are a warning on stderr, so that stdout stays the answer."""
     server.script("Search/Search", search_pb2.SearchResponse(partial=True, missing_shards=[4, 9]))
@@ -111,6 +144,11 @@ def test_retrieve(cli: Any, server: ScriptedServer) -> None:
         (("docs", "x", "--mode", "magic"), "'--mode'"),
         (("docs", "x", "--filter", "nope"), "--filter 'nope'"),
         (("docs", "x", "--retrieve", "--exact"), "--exact does not go with --retrieve"),
+        (("docs", "x", "--retrieve", "--group-by", "a"), "--group-by does not go with --retrieve"),
+        (("docs", "x", "--retrieve", "--diversity", "1"), "--diversity does not go with --retrieve"),
+        (("docs", "x", "--group-by", "a", "--diversity", "1"), "--diversity does not go with --group-by"),
+        (("docs", "x", "--group-size", "101"), "'--group-size'"),
+        (("docs", "x", "--diversity", "1.5"), "'--diversity'"),
         (("docs",), "'words'"),
         (("docs", "x", "--addr", ","), "--addr"),
         (("docs", "x", "--addr", "http://h:1"), "host:port"),

@@ -252,9 +252,15 @@ async def test_a_full_disk_leaves_the_old_state(tmp_path: Path) -> None:
 
     class Full(CutDisk):
         fails = ""
+        unsynced = False
+
+        def sync_folder(self, path: Path) -> None:
+            if self.unsynced and self.done[-1] == "rename" and path.name != "staged":
+                raise OSError(errno.EIO, "not synced")
+            super().sync_folder(path)
 
         def rename(self, source: Path, target: Path) -> None:
-            if self.fails and self.fails in target.name:
+            if self.fails == target.name:
                 raise OSError(errno.ENOSPC, "no room")
             super().rename(source, target)
 
@@ -275,7 +281,11 @@ async def test_a_full_disk_leaves_the_old_state(tmp_path: Path) -> None:
         with pytest.raises(StorageFull, match="put in place"):
             taker.install(index)
         assert taker.applied_index == 3
-    disk.fails = ""
+    disk.fails, disk.unsynced = "", True
+    with pytest.raises(StorageFull, match="not synced"):
+        taker.install(index)
+    assert not (tmp_path / "b" / f"{GROUP}.snapshots" / "staged" / str(index)).exists()
+    disk.unsynced = False
     taker.install(index)
     assert (taker.applied_index, taker.shard.count()) == (9, 9)
     taker.install(index)

@@ -1,0 +1,102 @@
+"""Candidates: the nearest documents of all shards in one ranking, before any of them is a hit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Generic, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from vecdb_index import DeadlineExceeded, Row, Shard
+from vecdb_index.filters import Filter
+
+from vecdb.catalog import CollectionRecord
+from vecdb.query.budget import Budget, sliced
+from vecdb.query.reads import Parts
+from vecdb.query.searches import Step, Wanted, ask, explained
+
+F32 = npt.NDArray[np.float32]
+T = TypeVar("T")
+
+
+class Candidate(NamedTuple, Generic[T]):
+    """A document that may become a hit. Candidates sort by (distance, id), the best first.
+
+    `distance` is the score, turned round where higher scores are better; `place` is its shard's among those
+    of the collection; `kept` is what was kept of its row.
+    """
+
+    distance: float
+    id: str
+    place: int
+    docno: int
+    kept: T
+
+
+@dataclass(slots=True)
+class Asked:
+    """One query, (1, dim) float32, over the shards of a collection. `left_out` are ids that are no hits."""
+
+    shards: Sequence[Shard]
+    record: CollectionRecord
+    query: F32
+    wanted: Wanted
+    left_out: frozenset[str] = frozenset()
+    steps: list[Step] = field(default_factory=list)
+    """How the shards searched the first time, where that is to be explained."""
+
+    def nearest(
+        self, width: int, where: Filter | None, parts: Parts, keep: Callable[[Row], T]
+    ) -> tuple[list[Candidate[T]], bool]:
+        """The `width` best candidates, and whether there may be more.
+
+        `keep` is given each row with these `parts`. DeadlineExceeded between reads.
+        """
+        explain = self.wanted.explain and not self.steps
+        wanted = replace(self.wanted, k=width, offset=0, where=where, explain=explain)
+        sign = self.sign
+        found: list[Candidate[T]] = []
+        more = False
+        for place, shard in enumerate(self.shards):
+            answer = ask(shard, self.query, self.record, wanted)
+            if explain:
+                self.steps.append(explained(self.record.shards[place], answer))
+            more = more or len(answer.docnos) == width
+            for some in sliced(list(zip(answer.docnos.tolist(), answer.scores.tolist(), strict=True))):
+                rows = self._rows(shard, [docno for docno, _ in some], parts)
+                found += [
+                    Candidate(sign * score, row.id, place, docno, keep(row))
+                    for (docno, score), row in zip(some, rows, strict=True)
+                    if row is not None and row.id not in self.left_out
+                ]
+        found.sort(key=lambda candidate: candidate[:2])
+        # Beyond as many as each shard was asked for, the ranking may have gaps.
+        return found[:width], more or len(found) > width
+
+    def hits(self, chosen: Sequence[Candidate[T]], budget: Budget) -> list[tuple[float, Row] | None]:
+        """Score and row of each candidate; None for one that was deleted meanwhile."""
+        parts, sign = self.wanted.parts, self.sign
+        hits: list[tuple[float, Row] | None] = [None] * len(chosen)
+        for place, shard in enumerate(self.shards):
+            for some in sliced([at for at, candidate in enumerate(chosen) if candidate.place == place]):
+                rows = self._rows(shard, [chosen[at].docno for at in some], parts)
+                budget.take(rows)
+                for at, row in zip(some, rows, strict=True):
+                    hits[at] = None if row is None else (sign * chosen[at].distance, row)
+        return hits
+
+    def check_deadline(self) -> None:
+        """DeadlineExceeded once it has passed."""
+        if self.wanted.deadline is not None and time.monotonic() > self.wanted.deadline:
+            raise DeadlineExceeded("the search ran past its deadline")
+
+    @property
+    def sign(self) -> float:
+        """What turns a score into a distance, and back."""
+        return 1.0 if self.record.metric == "l2" else -1.0
+
+    def _rows(self, shard: Shard, docnos: list[int], parts: Parts) -> list[Row | None]:
+        self.check_deadline()
+        return shard.fetch(docnos, payload=parts.payload, text=parts.text, vector=parts.vector)
