@@ -1,7 +1,7 @@
 """The state that is replicated in the simulator: registers, with a disk of its own that forgets.
 
-An entry is the bytes "w REGISTER VALUE PADDING". Beside the registers the state keeps a checksum over
-everything that was ever applied, which travels in snapshots: replicas at the same index have the same.
+An entry is the bytes "w REGISTER VALUE PADDING". Beside the registers the state keeps two checksums, over
+everything that was ever applied, and over what the registers hold: replicas at the same index have the same.
 """
 
 from __future__ import annotations
@@ -21,11 +21,35 @@ class State:
     """As of an index."""
 
     index: int = 0
-    digest: int = 0
+    history: int = 0
+    content: int = 0
+    """Of no order, so that it can be kept up as registers change."""
     registers: dict[str, str] = field(default_factory=dict)
 
     def copy(self) -> State:
-        return State(self.index, self.digest, dict(self.registers))
+        return State(self.index, self.history, self.content, dict(self.registers))
+
+    def apply(self, index: int, data: bytes) -> tuple[int, int]:
+        """One more entry; gives both checksums behind it."""
+        assert index > self.index, f"entry {index} was applied behind {self.index}"
+        _, register, value, _ = data.decode().split(" ")
+        self.index = index
+        self.history = zlib.crc32(b"%d " % index + data, self.history)
+        self.content ^= _check(register, self.registers.get(register, "")) ^ _check(register, value)
+        self.registers[register] = value
+        return self.history, self.content
+
+    @property
+    def checksums(self) -> tuple[int, int]:
+        """Both, that of the content taken anew from what the registers hold."""
+        content = 0
+        for register, value in self.registers.items():
+            content ^= _check(register, "") ^ _check(register, value)
+        return self.history, content
+
+
+def _check(register: str, value: str) -> int:
+    return zlib.crc32(f"{register}={value}".encode())
 
 
 def writing(register: str, value: str, padding: int = 0) -> bytes:
@@ -57,18 +81,10 @@ class Registers:
         return self._durable.index
 
     def apply(self, entries: Sequence[tuple[int, bytes]]) -> list[object]:
-        """The result of an entry is the checksum behind it."""
+        """The result of an entry is the checksums behind it."""
         if self.full:
             raise StorageFull("no room")
-        state, digests = self.state, []
-        for index, data in entries:
-            assert index > state.index, f"entry {index} was applied behind {state.index}"
-            state.index = index
-            state.digest = zlib.crc32(b"%d " % index + data, state.digest)
-            digests.append(state.digest)
-            _, register, value, _ = data.decode().split(" ")
-            state.registers[register] = value
-        return list(digests)
+        return [self.state.apply(index, data) for index, data in entries]
 
     def read(self, name: str) -> str:
         return self.state.registers.get(name, "")
@@ -85,7 +101,7 @@ class Registers:
     def capture(self) -> tuple[int, bytes]:
         if (taken := self._taken) is None:
             raise LookupError("no snapshot was taken yet")
-        return taken.index, json.dumps([taken.digest, taken.registers], sort_keys=True).encode()
+        return taken.index, json.dumps([taken.history, taken.content, taken.registers]).encode()
 
     async def fetch(self, data: bytes, source: FileSource) -> None:
         raise NotImplementedError
@@ -100,8 +116,7 @@ class Registers:
         raise NotImplementedError
 
     def stage(self, index: int, data: bytes) -> None:
-        digest, registers = json.loads(data)
-        self._staged[index] = State(index, digest, registers)
+        self._staged[index] = State(index, *json.loads(data))
 
     def install(self, index: int) -> None:
         if index not in self._staged:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.sim.facts import Violation
+from tests.sim.machine import Registers
 from tests.sim.run import campaign
 from tests.sim.world import World
 
@@ -62,3 +65,17 @@ def test_a_violation_tells_how_to_see_it_again() -> None:
     with pytest.raises(Violation, match=r"seed 5 at 1\.0000 s: KeyError\('x'\)") as caught:
         world.run(2.0)
     assert "python -m tests.sim --seed 5 --seconds 1.001 --trace" in str(caught.value)
+
+
+def test_a_snapshot_without_its_content_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a snapshot leaves is compared with what the entries left, whoever reads it afterwards."""
+    capture = Registers.capture
+
+    def empty(self: Registers) -> tuple[int, bytes]:
+        index, data = capture(self)
+        return index, json.dumps([*json.loads(data)[:2], {}]).encode()
+
+    monkeypatch.setattr(Registers, "capture", empty)
+    told = [verdict.violation for verdict in campaign(10_000, 10, 60, 0, 1) if verdict.violation]
+    assert told
+    assert all(re.search(r"the snapshot of \d+ is not what entry \d+ led to", each) for each in told)

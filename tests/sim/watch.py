@@ -109,7 +109,7 @@ class Watch:
 
     def installed(self, node: SimNode, group: int, machine: Registers) -> None:
         """A snapshot took the place of a state."""
-        index, digest = machine.applied_index, machine.state.digest
+        index, digest = machine.applied_index, machine.state.checksums
         state_machine_safety.check_snapshot(group, self.facts[group], index, digest)
         self.counts["checks"] += 1
         if self._note is not None:

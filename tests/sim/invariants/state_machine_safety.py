@@ -24,6 +24,6 @@ def check(group: int, facts: GroupFacts, index: int, data: bytes, digest: object
 def check_snapshot(group: int, facts: GroupFacts, index: int, digest: object) -> None:
     """A snapshot was installed: its state is that of the last entry up to its index."""
     at = max((each for each in facts.applied if each <= index), default=0)
-    known = facts.applied[at][1] if at else 0
+    known = facts.applied[at][1] if at else (0, 0)
     if digest != known:
         fail(f"group {group}: the snapshot of {index} is not what entry {at} led to")
