@@ -36,7 +36,7 @@ OPTIONS = Options(
     max_inflight_messages=8,
     max_inflight_bytes=8000,
     max_apply_bytes=4000,
-    max_kept_bytes=2000,
+    max_kept_bytes=60_000,
 )
 
 

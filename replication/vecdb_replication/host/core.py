@@ -378,7 +378,8 @@ class HostCore:
         """The mark that lets the log drop a group's entries as far as its state is durable; None for none.
 
         It must go to the log, in order with the writes. From here on the core reads nothing that may go.
-        What followers still need is kept, unless the log has become too long for that.
+        What followers still need is kept, unless the log has become too long for that: an entry that is
+        kept keeps all behind it, of every group.
         """
         held = self.groups.get(group)
         if held is None or held.failure is not None or held.removed:
@@ -386,7 +387,7 @@ class HostCore:
         storage = held.replica.storage
         # As far as the core itself knows it to be applied: made anew, it may be behind the state.
         index = min(held.machine.durable_index, held.replica.node.applied, storage.last)
-        if self._log.state(group).log_bytes <= self.options.max_kept_bytes:
+        if self._log.size() <= self.options.max_kept_bytes:
             index = min(index, held.replica.needed)
         if index < storage.first:
             return None

@@ -202,4 +202,4 @@ class Options:
     max_apply_bytes: int = 32 << 20
     """One apply call takes at most so much: a longer one would hold up the answers of all it carries."""
     max_kept_bytes: int = 1 << 30
-    """How long a group's log may become for the sake of a follower that is being brought up."""
+    """How long the node's log may become for the sake of followers that are being brought up."""
