@@ -1,10 +1,11 @@
 """The background thread that seals, indexes, merges and rebuilds.
 
-One thread a shard does one thing at a time, in small turns, the most urgent first:
+One thread a shard does one thing at a time, a turn, the most urgent first:
 
-1. seal a full growing block into files; drop a segment whose rows are all dead;
-2. write the segment in the making once much was added to it, however much still waits; begin it anew, from
-   what lives, when all that waited is in it and many of its rows are dead;
+1. seal a full growing block into files, every other turn at most; drop a segment whose rows are all dead;
+2. write the segment in the making once much was added to it, however much still waits, or once all that
+   waited is in it and many rows of what it replaces are dead; begin it anew, from what lives, when many of
+   its own are;
 3. take sealed rows that wait into a graph, a step, and those of segments with many tombstones;
 4. write the segment when nothing is left to take in and the load pauses;
 5. at rest, seal what grows, if it is more than a few rows;
@@ -72,6 +73,7 @@ class Builder:
         self._options = core.options
         self._build: Build | None = None
         self._delay = _RETRY[0]
+        self._sealed = False  # whether the last turn did: where blocks fill up fast, every other does
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="vecdb-builder", daemon=True)
@@ -150,17 +152,27 @@ class Builder:
         """Do one thing; how long to sleep after it (None: until woken)."""
         core, view = self._core, self._core.view
         core.check()
-        if len(core.blocks) > 1:
+        full = len(core.blocks) > 1
+        self._sealed = full and not self._sealed
+        if self._sealed:
             self._seal(core.blocks[0])
             return 0.0
+        if self._index(view) or full:
+            return 0.0
+        return self._rest(view)
+
+    def _index(self, view: View) -> bool:
+        """Do something for what is sealed, if there is anything that cannot wait; whether there was."""
         if self._drop_empty(view) or self._publish(view):
-            return 0.0
-        build = self._build
-        if build is not None and build.busy:
-            build.step()
-            return 0.0
-        if self._feed(view):
-            return 0.0
+            return True
+        if self._build is not None and self._build.busy:
+            self._build.step()
+            return True
+        return self._feed(view)
+
+    def _rest(self, view: View) -> float | None:
+        """What is to be done once writes pause, and what takes the shard to rest; the pause, as of a turn."""
+        core, build = self._core, self._build
         idle = time.monotonic() - core.last_write
         growing = core.blocks[0].part
         if growing.living >= self._options.rest_rows or (growing.dead and growing.living == 0):
@@ -206,23 +218,22 @@ class Builder:
         build = self._build
         if build is None or build.midway:
             return False
-        # Beginning anew before all was in would, where much is rewritten, never come to an end; and without
-        # writing what there is, never to a segment.
-        decayed = not build.busy and self._decayed(build, view)
-        if build.unwritten and (decayed or _due(build)):
+        # Only once all is in: to begin anew before, where much is rewritten, would never come to an end. And
+        # what there is is written first, for it lacks what died before it was taken in.
+        worn = not build.busy and self._worn_together(build.taken, view)
+        if build.unwritten and (worn or _due(build)):
             self._write(build)
-        elif decayed:
+        elif worn:
             # What is dead leaves a graph only with all the others.
             self._begin([part for part in view.sealed if part.rows.id in build.sources])
         else:
             return False
         return True
 
-    def _decayed(self, build: Build, view: View) -> bool:
-        """Whether many of the rows in the build are dead."""
-        taken = build.taken
-        living = sum(part.living for part in view.sealed if part.rows.id in taken)
-        return _many(len(build) - living, len(build), self._options)
+    def _worn_together(self, ids: set[int], view: View) -> bool:
+        """Whether many of the rows of these segments are dead."""
+        parts = [part for part in view.sealed if part.rows.id in ids]
+        return _many(sum(part.dead for part in parts), sum(len(part.rows) for part in parts), self._options)
 
     def _feed(self, view: View) -> bool:
         """Give the build what newly waits or is worn, or start one; whether there was anything."""

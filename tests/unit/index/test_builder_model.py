@@ -30,15 +30,20 @@ IDS = [f"d{number:02}" for number in range(40)]
 OPTIONS = ShardOptions(
     seal_rows=6, rest_rows=3, rest_seconds=3600.0, flat_rows=12, max_segments=2, threads=1, scrub=False
 )
-SMALL = {"_EARLY_ROWS": 20, "_MUCH_ROWS": 20, "_MUCH_SEGMENTS": 3, "_MOST_SEGMENTS": 5}
-SOME_IDS = st.lists(st.sampled_from(IDS), min_size=1, max_size=14, unique=True)
-WRITES = st.one_of(
-    st.tuples(st.just("upsert"), SOME_IDS),
-    st.tuples(st.just("upsert"), SOME_IDS),
-    st.tuples(st.just("update"), SOME_IDS),
-    st.tuples(st.just("delete"), SOME_IDS),
-    st.tuples(st.just("delete"), st.just(IDS)),
+SMALL = {
+    "_PAUSE": 3600.0,
+    "_LATE_SECONDS": 3600.0,
+    "_EARLY_ROWS": 12,
+    "_MUCH_ROWS": 12,
+    "_MUCH_SEGMENTS": 3,
+    "_MOST_SEGMENTS": 5,
+}
+# Every so many-th id from some on: much is drawn with little.
+SOME_IDS = st.tuples(st.integers(0, 39), st.integers(1, 7), st.integers(1, 25)).map(
+    lambda drawn: [IDS[(drawn[0] + drawn[1] * at) % 40] for at in range(min(drawn[2], 40 // drawn[1]))]
 )
+KINDS = st.sampled_from(["upsert"] * 5 + ["update", "update", "delete"])
+WRITES = st.tuples(KINDS, SOME_IDS)
 # Where a turn may be overtaken: each is a method of Core or Build, before or after it runs.
 POINTS = st.sampled_from(
     [(Core, name) for name in ("new_segment_id", "replace", "rotate")]
@@ -123,10 +128,22 @@ class BuilderAgainstModel(RuleBasedStateMachine):
 
     # --- building
 
-    @rule(count=st.integers(1, 8))
-    def turn(self, count: int) -> None:
-        for _ in range(count):
-            self.shard._builder._turn()
+    @rule(work=st.lists(st.tuples(st.lists(WRITES, min_size=1, max_size=4), st.integers(0, 9)), min_size=3))
+    def write_and_turn(self, work: list[tuple[list[tuple[str, list[str]]], int]]) -> None:
+        """A load that the builder keeps up with, more or less."""
+        for writes, count in work:
+            self._write(writes)
+            for _ in range(count):
+                self.shard._builder._turn()
+            self._check(self.shard)
+
+    @rule()
+    def turn(self) -> None:
+        self.shard._builder._turn()
+
+    @rule()
+    def delete_everything(self) -> None:
+        self._write([("delete", IDS)])
 
     @rule(point=POINTS, before=st.booleans(), writes=st.lists(WRITES, max_size=2), crash=st.booleans())
     def turn_overtaken(
@@ -167,7 +184,8 @@ class BuilderAgainstModel(RuleBasedStateMachine):
         """What was taken in waits for long, while writes go on."""
         making = self.shard._builder._build
         if making is not None:
-            making.since -= 100.0
+            making.since -= 2 * 3600.0
+            self.shard._builder._turn()
 
     @rule()
     def fail(self) -> None:
