@@ -251,5 +251,5 @@ class BuilderAgainstModel(RuleBasedStateMachine):
 
 TestBuilderAgainstModel = BuilderAgainstModel.TestCase
 TestBuilderAgainstModel.settings = settings(
-    max_examples=40, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
