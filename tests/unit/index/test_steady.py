@@ -164,7 +164,7 @@ def test_a_source_dead_after_it_was_taken_stays_dead(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_pause")
-@pytest.mark.parametrize(("share", "rounds"), [(0.02, 80), (0.1, 30), (1.0, 5)])
+@pytest.mark.parametrize(("share", "rounds"), [(0.02, 40), (0.1, 15), (1.0, 4)])
 def test_endless_rewrites_leave_little(tmp_path: Path, share: float, rounds: int) -> None:
     """While documents are rewritten without a pause, segments and the dead stay a bounded part of all."""
     random = np.random.default_rng(0)
@@ -197,16 +197,16 @@ def test_endless_rewrites_leave_little(tmp_path: Path, share: float, rounds: int
 @pytest.mark.usefixtures("no_pause")
 def test_hot_documents_do_not_pile_up_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A few documents rewritten beside a large segment in the making: their segments are few at any time."""
-    monkeypatch.setattr(builder, "_MOST_SEGMENTS", 8)
+    monkeypatch.setattr(builder, "_MOST_SEGMENTS", 4)
     with by_hand(tmp_path / "shard", SCHEMA, flat_rows=100) as shard:
         shard.upsert([f"d{at}" for at in range(5000)], clustered(5000, 0))
         seal(shard)
         shard._builder._write(index_all(shard))
-        for batch in range(40):
+        for batch in range(12):
             shard.upsert(["hot", "hotter"], clustered(2, batch))
             seal(shard)
             index_all(shard)
-            assert len(shard._core.view.sealed) <= 1 + 8
+            assert len(shard._core.view.sealed) <= 1 + 4
         assert shard.count() == 5002
 
 
