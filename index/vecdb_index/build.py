@@ -27,6 +27,9 @@ from vecdb_index.parts import Part, Rows
 STEP_BYTES: Final = 8 << 20  # of vectors a step: some hundred milliseconds of inserting
 _HELD_OUT_SHARE: Final = 16
 _WRITE_ROWS: Final = 4096
+# Rows that sample queries are compared with when a segment is one of many that a load will have: to calibrate
+# it as well as one that stays would cost as much as to insert its rows.
+_HURRIED_ROWS: Final = 1 << 24
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -181,13 +184,15 @@ class Build:
 
     # --- writing -------------------------------------------------------------------------------------------
 
-    def write(self) -> Rows:
+    def write(self, *, hurried: bool = False) -> Rows:
         """Write everything taken in as a segment and open it. OSError leaves no files.
 
-        Not while it is midway. The caller puts it in the place of ``taken``, then calls ``adopt``.
+        Not while it is midway. The caller puts it in the place of ``taken``, then calls ``adopt``. What is
+        ``hurried`` will soon be written again: it is calibrated with fewer queries, and so searched wider.
         """
         core = self._core
-        efs = self._finish_graph()
+        few = min(SAMPLE // 4, max(FEW, _HURRIED_ROWS // len(self)))
+        efs = self._finish_graph(few if hurried else SAMPLE)
         contents = sealed.Contents(
             docnos=np.concatenate([piece.source.docnos[piece.rows] for piece in self._pieces]),
             raw=self._chunks(raw=True),
@@ -206,7 +211,7 @@ class Build:
         self._pieces = [Piece(rows, np.arange(len(rows), dtype=np.int64))]
         self.written = len(rows)
 
-    def _finish_graph(self) -> EfTable | None:
+    def _finish_graph(self, sample: int) -> EfTable | None:
         """Calibrate with what was held out, insert it, and say how to search; None for no graph."""
         held, self._held = self._held, []
         count = sum(map(len, held))
@@ -215,15 +220,15 @@ class Build:
         if wanted and count >= FEW:
             assert self._graph is not None, "wanted says so"
             # Every so many-th, for there may be more than a sample, in the order in which they came.
-            queries = np.concatenate([piece.vectors for piece in held])[:: -(-count // SAMPLE)]
+            queries = np.concatenate([piece.vectors for piece in held])[:: -(-count // sample)]
             efs = calibrate(self._graph, self._graph.storage, np.ascontiguousarray(queries), None)
         for piece in held:
             self._insert(piece)
-        return efs if efs is not None or not wanted else self._calibrate_inside()
+        return efs if efs is not None or not wanted else self._calibrate_inside(sample)
 
-    def _calibrate_inside(self) -> EfTable:
+    def _calibrate_inside(self, sample: int) -> EfTable:
         assert self._graph is not None, "there is something to calibrate"
-        own = self._random.choice(self._rows, min(SAMPLE, self._rows), replace=False)
+        own = self._random.choice(self._rows, min(sample, self._rows), replace=False)
         starts = np.cumsum([0, *map(len, self._pieces)])
         which = np.searchsorted(starts, own, side="right") - 1
         queries = [self._pieces[at].vectors_of(row - starts[at]) for row, at in zip(own, which, strict=True)]

@@ -56,10 +56,9 @@ from vecdb_index.schema import ShardOptions
 
 _PAUSE: Final = 0.3  # seconds without a write after which a bulk load is taken to pause
 _RETRY: Final = (0.2, 10.0)  # seconds before a failed job is tried again: first, at most
-_EARLY_ROWS: Final = 32_768  # a first segment is written before the load ends once it has so many rows
-_MUCH_ROWS: Final = 65_536  # added, they are written though they are fewer than there were,
-_SHARE: Final = 8  # unless they are less than an eighth of that
-_LATE_SECONDS: Final = 10.0  # what waits so long is written,
+_MUCH_ROWS: Final = 65_536  # so many are written before the load ends,
+_SHARE: Final = 8  # unless they are less than an eighth of what there was
+_LATE_SECONDS: Final = 30.0  # what waits so long is written,
 _LATE_SHARE: Final = 4  # unless it is less than a quarter of what there was
 _MUCH_SEGMENTS: Final = 16  # as many rows as _MUCH_ROWS, where vectors are so long that segments have few
 _MOST_SEGMENTS: Final = 64  # are never more, however little is in them
@@ -222,7 +221,7 @@ class Builder:
         # what there is is written first, for it lacks what died before it was taken in.
         worn = not build.busy and self._worn_together(build.taken, view)
         if build.unwritten and (worn or _due(build)):
-            self._write(build)
+            self._write(build, hurried=True)
         elif worn:
             # What is dead leaves a graph only with all the others.
             self._begin([part for part in view.sealed if part.rows.id in build.sources])
@@ -271,9 +270,9 @@ class Builder:
         self._write(build)
         return 0.0
 
-    def _write(self, build: Build) -> None:
+    def _write(self, build: Build, *, hurried: bool = False) -> None:
         old = build.taken
-        rows = build.write()
+        rows = build.write(hurried=hurried)
         self._replace(rows, old)
         build.adopt(rows)
 
@@ -318,7 +317,7 @@ def _due(build: Build) -> bool:
     added, before = len(build) - build.written, build.written
     if not added:
         return False
-    if len(build) >= _EARLY_ROWS and added >= max(min(before, _MUCH_ROWS), before / _SHARE):
+    if added >= max(_MUCH_ROWS, before / _SHARE):
         return True
     segments = len(build.unwritten)
     if segments >= _MOST_SEGMENTS or (segments >= _MUCH_SEGMENTS and added >= before / _SHARE):

@@ -33,7 +33,6 @@ OPTIONS = ShardOptions(
 SMALL = {
     "_PAUSE": 3600.0,
     "_LATE_SECONDS": 3600.0,
-    "_EARLY_ROWS": 12,
     "_MUCH_ROWS": 12,
     "_MUCH_SEGMENTS": 3,
     "_MOST_SEGMENTS": 5,
