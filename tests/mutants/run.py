@@ -42,8 +42,8 @@ def hunt(mutant: Mutant | None) -> Death:
             mutate(mutant, package)
         area = mutant.area if mutant else "host"
         tests = ("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", f"tests/unit/replication/{area}")
-        # The files of snapshots are not simulated.
-        for arguments in (tests,) if area == "snapshots" else (_SIMULATION, tests):
+        # The files of snapshots and real connections are not simulated.
+        for arguments in (tests,) if area in {"snapshots", "transport"} else (_SIMULATION, tests):
             if killed := _run(arguments, package):
                 return Death(killed)
     return Death("")
