@@ -10,6 +10,8 @@ A sample of the rows is held out until a segment is written, as queries to calib
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -25,6 +27,9 @@ from vecdb_index.parts import Part, Rows
 STEP_BYTES: Final = 8 << 20  # of vectors a step: some hundred milliseconds of inserting
 _HELD_OUT_SHARE: Final = 16
 _WRITE_ROWS: Final = 4096
+# Rows that sample queries are compared with when a segment is one of many that a load will have: to calibrate
+# it as well as one that stays would cost as much as to insert its rows.
+_HURRIED_ROWS: Final = 1 << 24
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,16 +63,19 @@ class Build:
     def __init__(self, core: Core, base: Rows | None = None) -> None:
         self._core = core
         self._dim, self._metric = core.schema.dim, core.schema.metric
-        self.sources: set[int] = set()  # ids of the segments that it stands for
+        self.sources: set[int] = set()  # ids of the segments that it stands for, or will
+        self._inside: set[int] = set()  # those of which it has rows
+        self._last: int | None = None  # the one it took from last
         self._pieces: list[Piece] = []
         self._held: list[Piece] = []
         self._graph: Index | None = None
         self._rows = 0
-        self.unwritten = False  # whether it has sources that no segment it wrote stands for
-        self.written = 0  # rows of the segment that it wrote last, or began with
+        self._published: set[int] = set()  # the segment that it wrote last, or began with
+        self.written = 0  # rows of that
+        self.since = time.monotonic()  # when it was that, or when it began
         self._random = np.random.default_rng(0)
         self._steps = max(1, STEP_BYTES // (4 * self._dim))
-        self._queue: list[Piece] = []
+        self._queue: deque[Piece] = deque()
         if base is not None:
             self._begin_from(base)
 
@@ -80,31 +88,59 @@ class Build:
         """Whether there are rows to take in."""
         return bool(self._queue)
 
+    @property
+    def midway(self) -> bool:
+        """Whether it has some rows of a source and not yet all: a segment written now would repeat them."""
+        return bool(self._queue) and self._queue[0].source.id == self._last
+
+    @property
+    def taken(self) -> set[int]:
+        """Sources taken in whole."""
+        return self.sources - {piece.source.id for piece in self._queue}
+
+    @property
+    def unwritten(self) -> set[int]:
+        """Sources taken in whole that no segment it wrote stands for."""
+        return self.taken - self._published
+
     def _begin_from(self, base: Rows) -> None:
-        manifest = base.manifest
-        assert manifest is not None, "a base is a segment"
         storage = faiss.IndexFlat(self._dim, faiss_metric(self._metric))
         storage.add(base.vectors)
-        graph = sealed.load_graph(self._core.root, manifest)
+        assert base.manifest is not None, "a base is a segment"
+        graph = sealed.load_graph(self._core.root, base.manifest)
         sealed.attach(graph, storage)
         self._graph = graph
-        self.sources.add(manifest.id)
+        self.sources, self._inside, self._published = {base.id}, {base.id}, {base.id}
         self._pieces.append(Piece(base, np.arange(len(base), dtype=np.int64)))
         self._rows = self.written = len(base)
 
     def feed(self, part: Part) -> None:
         """Take a sealed segment as a source: its living rows are queued."""
-        manifest = part.rows.manifest
-        assert manifest is not None, "only sealed rows are built from"
-        self.sources.add(manifest.id)
-        self.unwritten = True
+        if not self.busy and not self.unwritten:
+            self.since = time.monotonic()
+        self.sources.add(part.rows.id)
         rows = part.living_rows()
         for start in range(0, len(rows), self._steps):
             self._queue.append(Piece(part.rows, rows[start : start + self._steps]))
 
+    def drop(self, source: int) -> bool:
+        """Do without a source whose rows are all dead; False where the build has some of its rows already.
+
+        Those must stay known as tombstones, so the source stays one until a segment is written.
+        """
+        if source in self._inside:
+            return False
+        self.sources.discard(source)
+        self._queue = deque(piece for piece in self._queue if piece.source.id != source)
+        return True
+
     def step(self) -> None:
-        """Take in some queued rows."""
-        piece = self._queue.pop(0)
+        """Take in some queued rows; those that died while they waited are passed over."""
+        piece = self._living(self._queue.popleft())
+        self._last = piece.source.id
+        if not len(piece):
+            return
+        self._inside.add(piece.source.id)
         if self._core.schema.index == "flat":
             self._pieces.append(piece)
             self._rows += len(piece)
@@ -115,6 +151,10 @@ class Build:
         self._insert(piece.take(np.flatnonzero(~picks)))
         self._held.append(piece.take(np.flatnonzero(picks)))
         self._thin_out()
+
+    def _living(self, piece: Piece) -> Piece:
+        (part,) = (part for part in self._core.view.sealed if part.rows is piece.source)
+        return piece if part.alive is None else piece.take(np.flatnonzero(part.is_alive(piece.rows)))
 
     def _thin_out(self) -> None:
         """Keep a fair sample held out, no more than SAMPLE rows, and insert the others."""
@@ -144,13 +184,15 @@ class Build:
 
     # --- writing -------------------------------------------------------------------------------------------
 
-    def write(self) -> Rows:
+    def write(self, *, hurried: bool = False) -> Rows:
         """Write everything taken in as a segment and open it. OSError leaves no files.
 
-        The caller puts it in the place of ``sources``, then calls ``adopt``.
+        Not while it is midway. The caller puts it in the place of ``taken``, then calls ``adopt``. What is
+        ``hurried`` will soon be written again: it is calibrated with fewer queries, and so searched wider.
         """
         core = self._core
-        efs = self._finish_graph()
+        few = min(SAMPLE // 4, max(FEW, _HURRIED_ROWS // len(self)))
+        efs = self._finish_graph(few if hurried else SAMPLE)
         contents = sealed.Contents(
             docnos=np.concatenate([piece.source.docnos[piece.rows] for piece in self._pieces]),
             raw=self._chunks(raw=True),
@@ -162,14 +204,14 @@ class Build:
         return sealed.open_rows(core.root, manifest, self._metric)
 
     def adopt(self, rows: Rows) -> None:
-        """What was written stands for all sources: read from it from now on, and let their files go."""
-        assert rows.manifest is not None, "it was written"
-        self.sources = {rows.manifest.id}
-        self.unwritten = False
+        """What was written stands for what was taken: read from it from now on, and let their files go."""
+        self._inside, self._published = {rows.id}, {rows.id}
+        self.sources = {rows.id} | {piece.source.id for piece in self._queue}
+        self.since = time.monotonic()
         self._pieces = [Piece(rows, np.arange(len(rows), dtype=np.int64))]
         self.written = len(rows)
 
-    def _finish_graph(self) -> EfTable | None:
+    def _finish_graph(self, sample: int) -> EfTable | None:
         """Calibrate with what was held out, insert it, and say how to search; None for no graph."""
         held, self._held = self._held, []
         count = sum(map(len, held))
@@ -178,15 +220,15 @@ class Build:
         if wanted and count >= FEW:
             assert self._graph is not None, "wanted says so"
             # Every so many-th, for there may be more than a sample, in the order in which they came.
-            queries = np.concatenate([piece.vectors for piece in held])[:: -(-count // SAMPLE)]
+            queries = np.concatenate([piece.vectors for piece in held])[:: -(-count // sample)]
             efs = calibrate(self._graph, self._graph.storage, np.ascontiguousarray(queries), None)
         for piece in held:
             self._insert(piece)
-        return efs if efs is not None or not wanted else self._calibrate_inside()
+        return efs if efs is not None or not wanted else self._calibrate_inside(sample)
 
-    def _calibrate_inside(self) -> EfTable:
+    def _calibrate_inside(self, sample: int) -> EfTable:
         assert self._graph is not None, "there is something to calibrate"
-        own = self._random.choice(self._rows, min(SAMPLE, self._rows), replace=False)
+        own = self._random.choice(self._rows, min(sample, self._rows), replace=False)
         starts = np.cumsum([0, *map(len, self._pieces)])
         which = np.searchsorted(starts, own, side="right") - 1
         queries = [self._pieces[at].vectors_of(row - starts[at]) for row, at in zip(own, which, strict=True)]

@@ -118,13 +118,10 @@ class Core:
         dropped = sealed.remove_orphans(self.root, self.options.files, manifests, self._next_segment)
         self.indexes = FieldIndexes(self.schema.fields)
         gone = np.array(dead, dtype=np.int64)
-        parts = []
-        for manifest in manifests:
-            part = Part(sealed.open_rows(self.root, manifest, self.schema.metric))
-            rows, here = part.rows.find(gone)
-            parts.append(part.without(rows[here]) if here.any() else part)
+        opened = [sealed.open_rows(self.root, manifest, self.schema.metric) for manifest in manifests]
+        parts = tuple(Part(rows).without_docnos(gone) for rows in opened)
         self.blocks = self._load_growing(gone)
-        self.view = View(applied, documents, tuple(parts), tuple(block.part for block in self.blocks))
+        self.view = View(applied, documents, parts, self._growing())
         living = sum(part.living for part in self.view.sealed + self.view.growing)
         if living != documents:
             raise ShardDamaged(
@@ -291,7 +288,7 @@ class Core:
         self.blocks = tuple(blocks)
         sealed_parts = self.view.sealed
         if len(dead):
-            sealed_parts = tuple(_without(part, dead) for part in sealed_parts)
+            sealed_parts = tuple(part.without_docnos(dead) for part in sealed_parts)
         self.rows.drop(effects.dead)
         self._committed()
         self.last_write = time.monotonic()
@@ -362,15 +359,14 @@ class Core:
         """
         ids = set(old)
         with self.lock, self._whole():
-            leaving = [part for part in self.view.sealed if _id_of(part) in ids]
+            leaving = [part for part in self.view.sealed if part.rows.id in ids]
             if block is not None:
                 leaving.append(block.part)
-            dead = np.concatenate([_dead_docnos(part) for part in leaving] or [_NO_DOCNOS])
+            dead = np.concatenate([part.dead_docnos() for part in leaving] or [_NO_DOCNOS])
             part = None
             if new is not None:
-                rows, here = new.find(dead)
-                part = Part(new).without(rows[here]) if here.any() else Part(new)
-                dead = dead[~here]
+                part = Part(new).without_docnos(dead)
+                dead = dead[~new.find(dead)[1]]
             _check_kept(leaving, part)
             with self.store.transaction() as connection:
                 self._record(connection, part, ids, block)
@@ -378,7 +374,7 @@ class Core:
                     "DELETE FROM dead WHERE docno = ?", [(docno,) for docno in dead.tolist()]
                 )
             self._committed()
-            kept = [item for item in self.view.sealed if _id_of(item) not in ids]
+            kept = [item for item in self.view.sealed if item.rows.id not in ids]
             if part is not None:
                 kept.append(part)
             if block is not None:
@@ -389,7 +385,7 @@ class Core:
             ]
             if paths:
                 self._trash.append((self._commits, paths))
-            kept.sort(key=_id_of)
+            kept.sort(key=lambda item: item.rows.id)
             self._show_layout(tuple(kept))
 
     def _record(
@@ -471,21 +467,6 @@ def _check_kept(leaving: Iterable[Part], part: Part | None) -> None:
     wanted, living = sum(item.living for item in leaving), 0 if part is None else part.living
     if living != wanted:
         raise ShardError(f"a segment with {living} living rows cannot stand for {wanted}")
-
-
-def _without(part: Part, dead: I64) -> Part:
-    rows, here = part.rows.find(dead)
-    return part.without(rows[here]) if here.any() else part
-
-
-def _id_of(part: Part) -> int:
-    return part.rows.manifest.id if part.rows.manifest is not None else -1
-
-
-def _dead_docnos(part: Part) -> I64:
-    if part.alive is None:
-        return _NO_DOCNOS
-    return part.rows.docnos[~part.is_alive(np.arange(len(part.rows), dtype=np.int64))]
 
 
 def create_directory(root: Path) -> None:

@@ -54,6 +54,17 @@ class Rows:
     def __len__(self) -> int:
         return len(self.docnos)
 
+    @property
+    def id(self) -> int:
+        """The id of the segment whose rows they are; a growing block has none."""
+        assert self.manifest is not None, "sealed rows have manifests"
+        return self.manifest.id
+
+    @property
+    def pending(self) -> bool:
+        """Whether they are a segment's that waits to be indexed."""
+        return self.manifest is not None and self.manifest.pending
+
     def find(self, docnos: I64) -> tuple[I64, Flags]:
         """Rows of ``docnos``, and which of them are here; rows of absent ones mean nothing."""
         keys = self.docnos if self.sorted_docnos is None else self.sorted_docnos
@@ -97,6 +108,11 @@ class Part:
         )
         return Part(self.rows, mask, len(self.rows) - living)
 
+    def without_docnos(self, docnos: I64) -> Part:
+        """The part with the rows of these documents dead, where it has any."""
+        rows, here = self.rows.find(docnos)
+        return self.without(rows[here]) if here.any() else self
+
     def is_alive(self, rows: I64) -> Flags:
         """Which of these rows are not deleted."""
         if self.alive is None:
@@ -113,6 +129,12 @@ class Part:
     def living_docnos(self) -> I64:
         """Their docnos, in the order of the rows."""
         return self.rows.docnos if self.alive is None else self.rows.docnos[self.living_rows()]
+
+    def dead_docnos(self) -> I64:
+        """The docnos of the rows that are deleted, in the order of the rows."""
+        if self.alive is None:
+            return np.empty(0, dtype=np.int64)
+        return self.rows.docnos[~self.is_alive(np.arange(len(self.rows), dtype=np.int64))]
 
     def flat_params(self) -> Any:
         """Parameters for exact search among the living."""

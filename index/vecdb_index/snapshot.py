@@ -66,15 +66,16 @@ def take(core: Core, target: Path) -> Snapshot:
     return Snapshot(view.applied, content, tuple(entries))
 
 
-def verify_snapshot(path: Path | str, options: ShardOptions | None = None) -> int:
+def verify_snapshot(path: Path | str, options: ShardOptions | None = None, *, pace: float = 0.0) -> int:
     """Read all of the snapshot in ``path`` and compare it with its checksums; its applied index.
 
-    Nothing works in the background meanwhile, and nothing of the snapshot is changed. Raises ShardDamaged,
-    which names the file, FormatTooNew, StorageFailed, OSError.
+    Nothing works in the background meanwhile, and nothing of the snapshot is changed. After each piece of
+    work it sleeps ``pace`` times as long as that took. Raises ShardDamaged, which names the file,
+    FormatTooNew, StorageFailed, OSError.
     """
     core = Core(Path(path), options or ShardOptions(), None)
     try:
-        verify(core)
+        verify(core, pace=pace)
         return core.view.applied
     finally:
         core.close()

@@ -14,23 +14,17 @@ HOST = (
         "a message creates a replica",
         "host/core.py",
         "            held = self.groups.get(group)\n            # A message never",
-        "            machine = type(next(iter(self.groups.values())).machine)\n"
-        "            held = self.groups.get(group) or self.open(group, machine(), message.to)\n"
+        "            other = next(iter(self.groups.values()), None)\n"
+        "            made = other and (lambda: self.open(group, type(other.machine)(), message.to))\n"
+        "            held = self.groups.get(group) or (made and made())\n"
         "            # A message never",
         listed="a message that creates a replica",
     ),
     Mutant(
-        "answers from an earlier life of the core are believed",
+        "what an earlier life of the core gave out is reported to the next one",
         "host/replica.py",
-        "        current = append.epoch == self.epoch and not self._broken\n        if append.batches",
-        "        current = not self._broken\n        if append.batches",
-    ),
-    Mutant(
-        "a replica goes on after its log was lost",
-        "host/recovery.py",
-        "    if applied > state.last_index:",
-        "    if applied < 0:",
-        listed="a replica id used again after its log was lost",
+        "        current = batch.epoch == self.epoch and not self._broken\n",
+        "        current = not self._broken\n",
     ),
     Mutant(
         "a vote is granted without being persisted",

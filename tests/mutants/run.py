@@ -22,9 +22,10 @@ _UNIT_TESTS = {
     "host": ("tests/unit/replication/host",),
     "wal": ("tests/unit/replication/wal",),
     "snapshots": ("tests/unit/replication/snapshots",),
+    "transport": ("tests/unit/replication/transport",),
     "vecdb_index": ("tests/unit/index/test_apply.py", "tests/unit/index/test_recovery.py"),
 }
-# The files of snapshots are not simulated, and neither is a shard.
+# The files of snapshots are not simulated, nor real connections, nor a shard.
 _SIMULATED = frozenset({"raft", "host", "wal"})
 _SECONDS = 300
 

@@ -27,6 +27,7 @@ from vecdb_replication.host import (
     Write,
 )
 from vecdb_replication.host.recovery import needs_burial
+from vecdb_replication.host.work import Incident
 
 from tests.sim.machine import Registers
 from tests.sim.writer import SimWriter, Waiting
@@ -40,7 +41,7 @@ OPTIONS = Options(
     max_inflight_messages=8,
     max_inflight_bytes=8000,
     max_apply_bytes=4000,
-    max_kept_bytes=2000,
+    max_kept_bytes=60_000,
 )
 # How often a node looks at its clock: all turns of the wheel that are due by then come at once.
 TICK = OPTIONS.tick_seconds
@@ -64,6 +65,7 @@ class Surroundings(Protocol):
         self, node: SimNode, group: int, entries: Sequence[tuple[int, bytes]], digests: Sequence[object]
     ) -> None: ...
     def installed(self, node: SimNode, group: int, machine: Registers) -> None: ...
+    def heard(self, node: SimNode, incident: Incident) -> None: ...
     def died(self, node: SimNode, why: str) -> None: ...
     def note(self, *what: object) -> None: ...
 
@@ -270,6 +272,8 @@ class SimNode:
         if done.write is not None:
             write = done.write
             self._submit(write.updates, partial(self._written, write), partial(self._foresee, write))
+        for incident in done.incidents:
+            self.world.heard(self, incident)
         for peer, envelope in done.envelopes.items():
             self.world.send(self, int(peer), envelope)
         for task in done.tasks:
@@ -289,14 +293,15 @@ class SimNode:
         self,
         updates: Sequence[wal.GroupUpdate],
         told: Callable[[Exception | None], None],
-        durable: Callable[[], None] = lambda: None,
+        durable: Callable[[Exception | None], None] = lambda _: None,
     ) -> None:
         assert self.writer is not None
         self.writer.submit(Waiting(updates, told, durable))
 
-    def _foresee(self, write: Write) -> None:
+    def _foresee(self, write: Write, error: Exception | None) -> None:
         for task in write.foreseen:
-            self._work(0.003, self._perform, task)
+            if write.failure_of(task.group, error) is None:
+                self._work(0.003, self._perform, task)
 
     def _written(self, write: Write, error: Exception | None) -> None:
         assert self.core is not None

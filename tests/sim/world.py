@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from vecdb_replication import raft, wal
 from vecdb_replication.host import Envelope
 from vecdb_replication.host.group import Group
+from vecdb_replication.host.work import Incident
 
 from tests.sim.clients import Call, Client
 from tests.sim.facts import Violation, fail
@@ -152,6 +153,13 @@ class World:
         if not isinstance(cause, wal.LogDamaged) or not node.reading_fails:
             raise Violation(f"group {held.id} on node {node.number} ended: {held.failure} ({cause!r})")
         self.died(node, "its log could not be read")
+
+    def heard(self, node: SimNode, incident: Incident) -> None:
+        """A replica that ended is looked at by itself; but here nobody says what makes no sense."""
+        self.note("incident", node.number, incident)
+        if incident.peer:
+            who = f"node {incident.peer} told node {node.number}"
+            fail(f"{who} what makes no sense in group {incident.group}: {incident.problem}")
 
     def died(self, node: SimNode, why: str) -> None:
         """A node ends itself."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vecdb_replication import wal
 
@@ -18,11 +18,15 @@ Told = Callable[[Exception | None], None]
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Updates, and who is told what became of them. `durable` is called first, in the log's own thread."""
+    """Updates, and who is told what became of them. `durable` is called in the log's own thread."""
 
     updates: Sequence[wal.GroupUpdate]
     told: Told
-    durable: Callable[[], None]
+    durable: Told
+
+
+# Something that is durable, but for the groups that were at fault.
+Written = tuple[Waiting, wal.GroupsRefused | None]
 
 
 class SimWriter:
@@ -82,15 +86,14 @@ class SimWriter:
             return
         self._later(0.0005 + self._delay(), self._sync, written)
 
-    def _append(self, batches: list[Waiting]) -> list[Waiting]:
+    def _append(self, batches: list[Waiting]) -> list[Written]:
         updates = [update for batch in batches for update in batch.updates]
         try:
             self._log.append(updates)
         except wal.LogMisuse as misuse:
             if len(batches) > 1:
                 return [each for batch in batches for each in self._append([batch])]
-            self._tell(batches[0].told, misuse)
-            return []
+            return self._append_without(batches[0], misuse)
         except wal.LogFailed:
             raise
         except wal.LogError as refused:
@@ -99,18 +102,25 @@ class SimWriter:
             return []
         if updates:
             self.unsynced.append(updates)
-        return batches
+        return [(batch, None) for batch in batches]
 
-    def _sync(self, batches: list[Waiting]) -> None:
+    def _append_without(self, batch: Waiting, misuse: wal.LogMisuse) -> list[Written]:
+        assert misuse.group is not None
+        rest = [update for update in batch.updates if update.group != misuse.group]
+        written = self._append([replace(batch, updates=rest)])
+        groups = frozenset({misuse.group}).union(*(more.groups for _, more in written if more is not None))
+        return [(batch, wal.GroupsRefused(str(misuse), groups)) for _ in written]
+
+    def _sync(self, written: list[Written]) -> None:
         try:
             self._log.sync()
         except wal.LogFailed as failed:
             self._failed(failed)
             return
         self._all_synced()
-        for batch in batches:
-            self._tell(batch.told, None)
-            batch.durable()
+        for batch, misuse in written:
+            self._tell(batch.told, misuse)
+            batch.durable(misuse)
         self._take()
 
     def _all_synced(self) -> None:

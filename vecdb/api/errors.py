@@ -12,6 +12,7 @@ from vecdb_index.filters import FilterError
 from vecdb_replication.host import GroupError
 
 from vecdb.query import RequestError
+from vecdb.query.errors import of_group
 from vecdb.security import AuthError
 from vecdb.shards import UnknownShard
 
@@ -45,7 +46,7 @@ def as_request_error(error: BaseException) -> RequestError | None:
         case ShardDamaged():
             return RequestError("DATA_LOSS", "SHARD_DAMAGED", str(error))
         case GroupError():
-            return RequestError("UNAVAILABLE", "NO_LEADER", str(error), retry_after=1.0)
+            return of_group(error)
         case _:
             return None
 

@@ -13,8 +13,8 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 import structlog
 from vecdb_index import Shard, StorageFailed
-from vecdb_replication.host import Committed, GroupBlocked, GroupError, GroupStopped, Host, HostClosed
-from vecdb_replication.wal import LogBusy, LogError, LogFailed, LogFull
+from vecdb_replication.host import Committed, GroupBlocked, GroupError, Host
+from vecdb_replication.wal import LogError, LogFull
 
 from vecdb.catalog import (
     CATALOG_GROUP,
@@ -32,7 +32,7 @@ from vecdb.catalog import (
 )
 from vecdb.durable import is_full
 from vecdb.query.embedding import Embedding
-from vecdb.query.errors import RequestError, invalid, no_collection
+from vecdb.query.errors import RequestError, invalid, no_collection, of_group
 from vecdb.query.sessions import Freshness, Positions, await_fresh
 from vecdb.shards import ShardSet, open_files
 
@@ -98,7 +98,7 @@ class Database:
         await await_fresh(self.host, self.catalog.state.epoch, shards, wanted)
 
     async def propose(self, group: int, data: bytes, *, frees: bool = False) -> Committed:
-        """Write to a group's log. RequestError where that cannot be done now.
+        """Write to a group's log. RequestError where that cannot be done now, see `of_group`.
 
         What frees room is taken even from the room that is kept back: that is what it is kept for.
         """
@@ -106,15 +106,8 @@ class Database:
             raise RequestError("RESOURCE_EXHAUSTED", "DISK_FULL", why, retry_after=5.0)
         try:
             return await self.host.propose(group, data)
-        except LogBusy as busy:
-            raise RequestError("RESOURCE_EXHAUSTED", "OVERLOADED", str(busy), retry_after=0.2) from busy
-        except GroupBlocked as blocked:
-            message = str(blocked)
-            raise RequestError("RESOURCE_EXHAUSTED", "DISK_FULL", message, retry_after=5.0) from blocked
-        except HostClosed as closed:
-            raise RequestError("UNAVAILABLE", "SHUTTING_DOWN", str(closed), retry_after=1.0) from closed
-        except (GroupStopped, LogFailed) as stopped:
-            raise RequestError("INTERNAL", "SHARD_DAMAGED", str(stopped)) from stopped
+        except (GroupError, LogError) as refused:
+            raise of_group(refused) from refused
 
     # --- collections ---------------------------------------------------------
 

@@ -4,6 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from vecdb_replication.host import (
+    ChangeRefused,
+    GroupBlocked,
+    GroupDamaged,
+    GroupError,
+    GroupStopped,
+    HostClosed,
+    NotLeader,
+    OutcomeUnknown,
+    ProposalLost,
+)
+from vecdb_replication.wal import LogBusy, LogDamaged, LogError, LogFailed, LogFull
+
 
 class RequestError(Exception):
     """Carries what the caller is told.
@@ -44,3 +57,36 @@ def no_collection(name: str) -> RequestError:
     return RequestError(
         "NOT_FOUND", "COLLECTION_NOT_FOUND", f"there is no collection {name!r}", metadata={"collection": name}
     )
+
+
+def of_group(error: GroupError | LogError) -> RequestError:
+    """What a caller is told where a replica or its log could not do its part.
+
+    Every write carries a session and a sequence and is applied once. So all that is UNAVAILABLE may be tried
+    again as it is, here or elsewhere; the reason tells whether the first try may still take effect.
+    """
+    code, reason, retry_after = _told(error)
+    refusal = RequestError(code, reason, str(error), retry_after=retry_after)
+    refusal.__cause__ = error
+    return refusal
+
+
+def _told(error: GroupError | LogError) -> tuple[str, str, float | None]:
+    match error:
+        case LogBusy():
+            return "RESOURCE_EXHAUSTED", "OVERLOADED", 0.2
+        case GroupBlocked() | LogFull():
+            return "RESOURCE_EXHAUSTED", "DISK_FULL", 5.0
+        case HostClosed():
+            return "UNAVAILABLE", "SHUTTING_DOWN", 1.0
+        case NotLeader() | ProposalLost():
+            return "UNAVAILABLE", "NO_LEADER", 0.2
+        case OutcomeUnknown():
+            return "UNAVAILABLE", "OUTCOME_UNKNOWN", 0.2
+        case ChangeRefused():
+            return "ABORTED", "CHANGE_UNDER_WAY", 1.0
+        case GroupStopped() | GroupDamaged() | LogFailed() | LogDamaged():
+            return "INTERNAL", "SHARD_DAMAGED", None
+        case _:
+            # The group is being made or removed at this moment.
+            return "UNAVAILABLE", "NO_LEADER", 1.0

@@ -81,7 +81,8 @@ async def write(db: Database, record: CollectionRecord, mutation: DocumentWrite)
     """Write, change or delete documents: propose each shard's part of the mutation, and gather the answers.
 
     Shards are independent: where some fail, the outcome says which documents
-    were not written. Where all fail there is nothing to tell but the error.
+    were not written. Where all fail there is nothing to tell but the error,
+    and of several one that leaves it open whether something was written.
     """
     parts = slots.split(mutation.ids, record.shards)
     jobs = [_propose(db, shard, _part(mutation, positions)) for shard, positions in parts.items()]
@@ -99,7 +100,7 @@ async def write(db: Database, record: CollectionRecord, mutation: DocumentWrite)
             outcome.count += answer.count
             outcome.failures += _refusals(answer, positions)
     if errors and len(errors) == len(parts):
-        raise errors[0]
+        raise next((error for error in errors if error.reason == "OUTCOME_UNKNOWN"), errors[0])
     _raise_if_nothing_was_done(outcome, len(mutation.ids))
     outcome.failures.sort(key=lambda refusal: refusal.position)
     return outcome

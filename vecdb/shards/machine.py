@@ -45,6 +45,8 @@ SNAPSHOTS: Final = ".snapshots"
 # An installed snapshot keeps here which one.
 _INSTALLED: Final = "INSTALLED"
 _DATABASE: Final = "shard.db"
+# Other shards of the node are searched meanwhile: half of the time is theirs.
+_PACE: Final = 1.0
 _NAME: Final = re.compile(r"shard\.db|segments/[0-9a-f]{16}\.[a-z]+", re.ASCII)
 
 
@@ -146,7 +148,7 @@ class ShardMachine(Sharing):
         # A shard that has sealed nothing yet has no file in it, and needs it all the same.
         self._area.disk.mkdir(incoming.root / "segments")
         try:
-            applied = verify_snapshot(incoming.root, self._options)
+            applied = verify_snapshot(incoming.root, self._options, pace=_PACE)
         except (ShardDamaged, FormatTooNew) as error:
             incoming.clear()
             raise SnapshotDamaged(f"the shard that was sent cannot be used: {error}") from error

@@ -11,6 +11,7 @@ something durable (votes, acknowledgements) comes out after `written`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import ParamSpec
 
@@ -25,11 +26,13 @@ from vecdb_replication.host.group import Group
 from vecdb_replication.host.machine import FileMachine, SnapshotMachine, StateMachine
 from vecdb_replication.host.recovery import check, needs_burial
 from vecdb_replication.host.replica import Output, Replica, refusal
+from vecdb_replication.host.sanity import nonsense
 from vecdb_replication.host.wheel import Wheel
 from vecdb_replication.host.work import (
     Append,
     Envelope,
     Fetch,
+    Incident,
     Options,
     Pass,
     Proposal,
@@ -39,7 +42,7 @@ from vecdb_replication.host.work import (
     Write,
 )
 
-# What ends one replica and leaves the others alone.
+# What a replica is known to end with.
 _FATAL = (raft.RaftFatal, raft.RaftError, wal.LogDamaged, wal.Compacted, wal.Unavailable, ValueError)
 
 P = ParamSpec("P")
@@ -78,6 +81,9 @@ class HostCore:
         self._appends: list[Append] = []
         """Of snapshots that are staged, and what was held back behind them."""
         self._fetches: list[Fetch] = []
+        self._incidents: list[Incident] = []
+        self.nonsense: Counter[str] = Counter()
+        """How many messages were dropped because they made no sense, by the peer they came from."""
 
     # Groups
 
@@ -166,13 +172,25 @@ class HostCore:
             # A message never makes a replica: only the catalogue does.
             if held is None or held.failure is not None or self._locate(group, message.from_) != sender:
                 continue
-            if message.type is raft.MessageType.SNAP:
-                self._guarded(held, self._offered, held, sender, message)
-                self._touch(held)
-                continue
-            self._guarded(held, held.replica.step, message)
+            self._guarded(held, self._listen, held, sender, message)
             if held.has_work:
                 self._touch(held)
+
+    def _listen(self, held: Group, sender: str, message: raft.Message) -> None:
+        if problem := nonsense(message, held.replica.node):
+            self._ignored(held, sender, problem)
+        elif message.type is raft.MessageType.SNAP:
+            self._offered(held, sender, message)
+            self._touch(held)
+        else:
+            held.replica.step(message)
+
+    def _ignored(self, held: Group, sender: str, problem: str) -> None:
+        self.nonsense[sender] += 1
+        count = self.nonsense[sender]
+        if count & (count - 1) == 0:
+            # Twice as rarely each time: who has a bug says it again and again.
+            self._incidents.append(Incident(held.id, problem, peer=sender, count=count))
 
     def _offered(self, held: Group, sender: str, message: raft.Message) -> None:
         """Hold a snapshot's message back until its files are here: it must not be believed before."""
@@ -264,6 +282,7 @@ class HostCore:
         found.envelopes = {peer: Envelope(tuple(messages)) for peer, messages in outgoing.items()}
         found.retries, self._retries = self._retries, []
         found.fetches, self._fetches = self._fetches, []
+        found.incidents, self._incidents = self._incidents, []
         return found
 
     def _collect(self, held: Group, appends: list[Append]) -> None:
@@ -318,9 +337,12 @@ class HostCore:
         """Do something with a replica; should it turn out to be broken, it ends, and the others go on."""
         try:
             act(*args, **kwargs)
-        except _FATAL as fatal:
+        except Exception as fatal:
+            # Whatever it was, it may have stopped half way through something.
             failure = GroupDamaged(f"group {held.id} cannot go on: {fatal}")
             failure.__cause__ = fatal
+            unforeseen = None if isinstance(fatal, _FATAL) else fatal
+            self._incidents.append(Incident(held.id, str(fatal), unforeseen))
             held.end(failure)
 
     # What became of it
@@ -330,7 +352,7 @@ class HostCore:
         if isinstance(error, wal.LogFailed):
             self._halt(error)
         for append in write.appends:
-            self._hear(self.groups[append.group], append, error)
+            self._hear(self.groups[append.group], append, write.failure_of(append.group, error))
 
     def _hear(self, held: Group, append: Append, error: Exception | None) -> None:
         if error is not None:
@@ -378,7 +400,8 @@ class HostCore:
         """The mark that lets the log drop a group's entries as far as its state is durable; None for none.
 
         It must go to the log, in order with the writes. From here on the core reads nothing that may go.
-        What followers still need is kept, unless the log has become too long for that.
+        What followers still need is kept, unless the log has become too long for that: an entry that is
+        kept keeps all behind it, of every group.
         """
         held = self.groups.get(group)
         if held is None or held.failure is not None or held.removed:
@@ -386,11 +409,10 @@ class HostCore:
         storage = held.replica.storage
         # As far as the core itself knows it to be applied: made anew, it may be behind the state.
         index = min(held.machine.durable_index, held.replica.node.applied, storage.last)
-        state = self._log.state(group)
-        if state.log_bytes <= self.options.max_kept_bytes:
+        if self._log.size() <= self.options.max_kept_bytes:
             index = min(index, held.replica.needed)
         # A snapshot's record may be there already that this core has not heard of.
-        if index < max(storage.first, state.first_index):
+        if index < max(storage.first, self._log.state(group).first_index):
             return None
         mark = wal.SnapshotMark(index, storage.term(index), held.replica.shorten(index))
         return wal.GroupUpdate(group, snapshot=mark)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO
+
+import structlog
 
 from vecdb_replication import raft
 from vecdb_replication.host.core import HostCore, Locate
@@ -29,6 +31,7 @@ from vecdb_replication.host.recovery import needs_burial
 from vecdb_replication.host.work import (
     Envelope,
     Fetch,
+    Incident,
     Options,
     Outbox,
     Proposal,
@@ -48,6 +51,8 @@ from vecdb_replication.wal import (
     Tombstone,
     Wal,
 )
+
+_log = structlog.get_logger(__name__)
 
 # The core counts proposals by itself; what else goes to the log is small and must not be refused.
 _NO_LIMIT = 1 << 62
@@ -168,6 +173,8 @@ class Host:
             self._maker.make(group, self._core.groups[group].machine)
         for fetch in done.fetches:
             self._fetches.offer(fetch)
+        for incident in done.incidents:
+            _tell(incident)
         self._wind()
 
     def _stage(self, staging: Staging) -> None:
@@ -190,16 +197,18 @@ class Host:
     def _logged(self, write: Write, error: BaseException | None) -> None:
         """In the log's thread, so that applying need not wait for the loop."""
         self._call(self._written, write, error)
-        if error is None:
-            for task in write.foreseen:
+        for task in write.foreseen:
+            if write.failure_of(task.group, _as_exception(error)) is None:
                 self._start(task)
 
     def _written(self, write: Write, error: BaseException | None) -> None:
-        self._core.written(write, _as_exception(error))
+        failure = _as_exception(error)
+        self._core.written(write, failure)
         for append in write.appends:
             opening = self._opening.get(append.group)
-            if error is not None and opening is not None and not opening.done():
-                opening.set_exception(error)
+            refused = write.failure_of(append.group, failure)
+            if refused is not None and opening is not None and not opening.done():
+                opening.set_exception(refused)
         if self._core.is_due:
             # At once: somebody waits for what comes out, and another turn of the loop is time.
             self._pass()
@@ -357,6 +366,11 @@ class Host:
 
     # --- other nodes ---------------------------------------------------------
 
+    @property
+    def nonsense(self) -> Mapping[str, int]:
+        """How many messages were dropped because none that follows the protocol could say them, by peer."""
+        return self._core.nonsense
+
     def receive(self, sender: str, envelope: Envelope) -> None:
         """Take in what a peer said. `sender` must be who it was proven to be."""
         self._core.receive(sender, envelope)
@@ -401,7 +415,10 @@ class Host:
         return await self._propose(group, b"", change)
 
     def transfer(self, group: int, replica: int) -> None:
-        """Ask the leader to hand over to a replica; `status` tells whether it came to that."""
+        """Ask the leader to hand over to a replica; `status` tells whether it came to that.
+
+        To be asked where the leader is: others can only ask it for themselves.
+        """
         self._group(group)
         self._core.transfer(group, replica)
         self._schedule()
@@ -556,6 +573,14 @@ class Host:
                 self._writer.submit(words).result()
         self._writer.close()
         self._pool.shutdown(wait=True)
+
+
+def _tell(incident: Incident) -> None:
+    group, problem, peer = incident.group, incident.problem, incident.peer
+    if peer:
+        _log.warning("message makes no sense", peer=peer, group=group, problem=problem, count=incident.count)
+    else:
+        _log.error("replica ended", group=group, problem=problem, exc_info=incident.error)
 
 
 def _stage(staging: Staging) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from vecdb_replication import raft, wal
-from vecdb_replication.host.errors import GroupBlocked, GroupError, NotLeader, OutcomeUnknown
+from vecdb_replication.host.errors import GroupBlocked, NotLeader, OutcomeUnknown
 from vecdb_replication.host.proposed import Proposed
 from vecdb_replication.host.reads import Reads
 from vecdb_replication.host.storage import WalStorage, changed, pack_conf, to_log
@@ -206,15 +206,18 @@ class Replica:
 
     def step(self, message: raft.Message) -> None:
         """Take in a message from another replica; one that means nothing here is dropped."""
-        if self._broken or message.to != self.id or message.type is raft.MessageType.PROP:
+        if self._broken or message.to != self.id:
             return
         if self.node.leads_alone:
             # There is nobody else: whoever says this was removed, or never belonged here.
             return
+        if message.type is raft.MessageType.TRANSFER_LEADER and self.node.role is not raft.Role.LEADER:
+            # It was said to whoever led, and no longer does.
+            return
         self._heard[message.from_] = self._now
         try:
             self.node.step(message)
-        except (raft.LocalMessageError, raft.UnknownPeerError, raft.ProposalDroppedError):
+        except raft.UnknownPeerError:
             # A stranger, or one who was removed: the group's own configuration is the truth.
             return
 
@@ -233,7 +236,7 @@ class Replica:
 
     def read(self, reader: Reader) -> None:
         """Ask from which index on a read is linearizable. Forgotten readers have to be `unread`."""
-        self._reads.ask(self.node, reader)
+        self._reads.add(reader)
 
     def unread(self, reader: Reader) -> None:
         """Somebody has stopped waiting."""
@@ -276,6 +279,8 @@ class Replica:
             self._stand()
         if self.inbox and not self._broken:
             self._offer(out)
+        if not self._broken:
+            self._reads.ask(self.node)
         while not self._broken and self.node.has_ready():
             self._take(self.node.ready(), out)
         return out
@@ -347,6 +352,8 @@ class Replica:
     def _propose(self, proposals: list[Proposal]) -> None:
         if not proposals:
             return
+        # Who joins by a change that comes later is sent them only once they are durable here.
+        private = self.node.leads_alone and not self.node.is_changing
         try:
             if (change := proposals[0].change) is not None:
                 self.node.propose_conf_change(change)
@@ -358,7 +365,7 @@ class Replica:
                 proposal.reject(NotLeader(str(dropped), heir))
             return
         first = self.node.last_index - len(proposals) + 1
-        self._proposed.put(self.node.term, first, proposals)
+        self._proposed.put(self.node.term, first, proposals, private=private)
 
     def _reject_inbox(self, error: Exception) -> None:
         inbox, self.inbox = self.inbox, []
@@ -370,8 +377,7 @@ class Replica:
             # What was asked before went nowhere, and alone no tick asks again.
             self._reads.again(self.node)
         for state in ready.read_states:
-            if (reader := self._reads.answered(state)) is not None:
-                out.reads.append(reader)
+            out.reads += self._reads.answered(state)
         # Asked for before the own log is durable, and again in the same term after a crash, votes for the
         # longer log would count for the shorter one.
         requests = tuple(m for m in ready.messages if m.type is raft.MessageType.VOTE)
@@ -512,10 +518,7 @@ class Replica:
         self.stalled = self.alone and self.node.role is not raft.Role.LEADER
         self.refused = error
         self._broken = True
-        answer: GroupError = refusal(error)
-        if not self.alone or self.conf.learners:
-            answer = OutcomeUnknown(f"other replicas may have the entry; here {answer}")
-        self._proposed.refused(self.storage.last, answer)
+        self._proposed.refused(self.storage.last, refusal(error))
         if self.stalled:
             self._reject_inbox(refusal(error))
 

@@ -132,6 +132,12 @@ class Write:
     updates: Sequence[wal.GroupUpdate]
     foreseen: Sequence[Task] = ()
 
+    def failure_of(self, group: int, error: Exception | None) -> Exception | None:
+        """What the write's error means for one group: another's may be the only one at fault."""
+        if isinstance(error, wal.GroupsRefused) and group not in error.groups:
+            return None
+        return error
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -164,6 +170,20 @@ class Fetch:
         return self.message.snapshot
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Incident:
+    """For the log of the node: a replica ended, or a `peer` said what makes no sense, `count` times by now.
+
+    `error` is what ended it, where that is nothing that a replica is known to end with.
+    """
+
+    group: int
+    problem: str
+    error: Exception | None = None
+    peer: str = ""
+    count: int = 0
+
+
 @dataclass(slots=True)
 class Pass:
     """What one pass of the core asks for."""
@@ -180,6 +200,7 @@ class Pass:
     """Groups that need a newer snapshot to bring somebody up: one is to be prepared."""
     fetches: list[Fetch] = field(default_factory=list)
     """Their files are to be fetched, and then they come back by `fetched`."""
+    incidents: list[Incident] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,4 +223,4 @@ class Options:
     max_apply_bytes: int = 32 << 20
     """One apply call takes at most so much: a longer one would hold up the answers of all it carries."""
     max_kept_bytes: int = 1 << 30
-    """How long a group's log may become for the sake of a follower that is being brought up."""
+    """How long the node's log may become for the sake of followers that are being brought up."""

@@ -282,7 +282,12 @@ class RawNode:
     def is_settled(self) -> bool:
         """Whether all of the log is committed, and every change of membership in it applied."""
         log = self._raft.log
-        return log.committed == log.last_index() and self._raft.pending_conf_index <= log.applied
+        return log.committed == log.last_index() and not self.is_changing
+
+    @property
+    def is_changing(self) -> bool:
+        """Whether a change of membership may be in the log and is not applied."""
+        return self._raft.pending_conf_index > self._raft.log.applied
 
     def commit_alone(self, index: int) -> HardState:
         """Take note of entries that a leader who is alone has put into its storage itself.

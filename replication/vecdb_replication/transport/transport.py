@@ -119,7 +119,7 @@ class Transport:
             yield chunk
 
     async def close(self) -> None:
-        """Let what is queued leave, for a moment, and end all connections."""
+        """Let what is queued leave, for a moment, and end all connections. Before the receiver is closed."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._options.close_seconds):
                 for link in self._links.values():

@@ -6,6 +6,7 @@ format, the order of things on disk, and what can and cannot be detected.
 
 from vecdb_replication.wal.errors import (
     Compacted,
+    GroupsRefused,
     LogBusy,
     LogClosed,
     LogDamaged,
@@ -39,6 +40,7 @@ __all__ = [
     "FileSystem",
     "GroupState",
     "GroupUpdate",
+    "GroupsRefused",
     "HardState",
     "Lock",
     "LogBusy",

@@ -18,7 +18,22 @@ class Unavailable(LogError):
 
 
 class LogMisuse(LogError):
-    """A programming error of the caller (a gap, a rewrite below the snapshot...); nothing was written."""
+    """A programming error of the caller (a gap, a rewrite below the snapshot...); nothing was written.
+
+    `group` is the one at fault, where it is a group's fault.
+    """
+
+    def __init__(self, message: str, group: int | None = None) -> None:
+        super().__init__(message)
+        self.group = group
+
+
+class GroupsRefused(LogMisuse):
+    """A batch was misuse as far as `groups` go; what the others in it wrote is durable."""
+
+    def __init__(self, message: str, groups: frozenset[int]) -> None:
+        super().__init__(message)
+        self.groups = groups
 
 
 class LogLocked(LogError):

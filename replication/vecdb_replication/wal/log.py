@@ -275,6 +275,12 @@ class Wal:
         with self._state:
             return self._groups.get(group, _EMPTY).state()
 
+    def size(self) -> int:
+        """Bytes of all segments, whatever of them is still wanted."""
+        self._check()
+        with self._state:
+            return sum(segment.end for segment in self._segments.values())
+
     def term(self, group: int, index: int) -> int:
         """The term of an entry, or of the snapshot at its own index; 0 at index 0 of a whole log.
 

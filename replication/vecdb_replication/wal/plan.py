@@ -94,7 +94,7 @@ def plan(updates: Sequence[GroupUpdate], groups: Mapping[int, GroupLog]) -> list
             _check_numbers(update.group)
             items.append(_plan(update, draft))
         except LogMisuse as misuse:
-            raise LogMisuse(f"group {update.group}: {misuse}") from None
+            raise LogMisuse(f"group {update.group}: {misuse}", update.group) from None
     return items
 
 

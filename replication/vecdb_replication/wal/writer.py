@@ -11,10 +11,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
-from vecdb_replication.wal.errors import LogBusy, LogClosed, LogError, LogFailed, LogMisuse
+from vecdb_replication.wal.errors import GroupsRefused, LogBusy, LogClosed, LogError, LogFailed, LogMisuse
 from vecdb_replication.wal.log import Wal
 from vecdb_replication.wal.types import GroupUpdate
 
@@ -69,9 +69,10 @@ class LogWriter:
     def submit(self, updates: Sequence[GroupUpdate]) -> Future[None]:
         """Queue updates; the future resolves once they are durable. Batches keep their order.
 
-        The future cannot be cancelled: what is queued will be written. It raises LogMisuse, LogFull or
-        WriteFailed with nothing of this batch written, or LogFailed. Raises LogBusy while the queue is
-        full (a batch larger than the limit is taken when the queue is empty), LogFailed and LogClosed.
+        The future cannot be cancelled: what is queued will be written. It raises LogFull or WriteFailed
+        with nothing of this batch written, GroupsRefused with nothing written of the groups at fault, or
+        LogFailed. Raises LogBusy while the queue is full (a batch larger than the limit is taken when the
+        queue is empty), LogFailed and LogClosed.
         """
         size = _OVERHEAD + sum(_OVERHEAD + len(e.data) for update in updates for e in update.entries)
         done: Future[None] = Future()
@@ -117,28 +118,38 @@ class LogWriter:
         written = self._write(batches)
         self._wal.sync()
         seconds = time.perf_counter() - began
-        for batch in written:
-            batch.done.set_result(None)
+        for batch, misuse in written:
+            if misuse is None:
+                batch.done.set_result(None)
+            else:
+                batch.done.set_exception(misuse)
         if self._on_sync is not None:
-            self._on_sync(seconds, len(written), sum(batch.size for batch in written))
+            self._on_sync(seconds, len(written), sum(batch.size for batch, _ in written))
 
-    def _write(self, batches: list[_Batch]) -> list[_Batch]:
-        """Write what can be written, failing the rest; returns what was."""
+    def _write(self, batches: list[_Batch]) -> list[tuple[_Batch, GroupsRefused | None]]:
+        """Write what can be written, failing the rest; returns what was, and who was left out of it."""
         try:
             self._wal.append([update for batch in batches for update in batch.updates])
         except LogMisuse as misuse:
             if len(batches) > 1:
                 # One caller's mistake is not to fail the others'.
-                return [batch for each in batches for batch in self._write([each])]
-            batches[0].done.set_exception(misuse)
-            return []
+                return [found for each in batches for found in self._write([each])]
+            return self._write_without(batches[0], misuse)
         except (LogFailed, LogClosed):
             raise
         except LogError as refused:
             for batch in batches:
                 batch.done.set_exception(refused)
             return []
-        return batches
+        return [(batch, None) for batch in batches]
+
+    def _write_without(self, batch: _Batch, misuse: LogMisuse) -> list[tuple[_Batch, GroupsRefused | None]]:
+        """Nor is one group's to fail the others that share its batch."""
+        assert misuse.group is not None, "an append fails of its groups"
+        rest = [update for update in batch.updates if update.group != misuse.group]
+        written = self._write([replace(batch, updates=rest)])
+        groups = frozenset({misuse.group}).union(*(more.groups for _, more in written if more is not None))
+        return [(batch, GroupsRefused(str(misuse), groups)) for _ in written]
 
     def _give_up(self, batches: list[_Batch], error: BaseException) -> None:
         failure = error if isinstance(error, LogFailed) else LogFailed(f"the log's writer died: {error!r}")

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgpack
 import numpy as np
-from vecdb_index import Shard, ShardOptions
+from vecdb_index import Schema, Shard, ShardOptions
 
 TINY = ShardOptions(
     seal_rows=8, rest_rows=4, rest_seconds=0.01, flat_rows=16, max_segments=2, checkpoint_bytes=1, threads=1
@@ -27,6 +27,14 @@ def crash_copy(shard: Shard, target: Path) -> Path:
     with core.lock, core.store._checkpoint_lock:
         shutil.copytree(shard.path, target, ignore=shutil.ignore_patterns("*-shm", "LOCK"))
     return target
+
+
+def by_hand(path: Path, schema: Schema | None = None, **options: Any) -> Shard:
+    """A new shard whose builder takes a turn only when it is told to (``shard._builder._turn()``)."""
+    defaults: dict[str, Any] = {"rest_seconds": 3600.0, "threads": 1, "scrub": False}
+    shard = Shard.create(path, schema or Schema(4, "cosine"), ShardOptions(**{**defaults, **options}))
+    shard._builder.stop()
+    return shard
 
 
 def pack(payload: dict[str, Any]) -> bytes:

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from vecdb_index import Schema, Shard, ShardError, ShardOptions, Upsert, encode
+from shards import by_hand
+from vecdb_index import Shard, ShardError, Upsert, encode
 from vecdb_index.build import Build
 from vecdb_index.growing import Block
 
@@ -44,14 +45,6 @@ class Turns:
         """Wait for the turn that is under way; raises what went wrong in it."""
         if self._turn is not None:
             self._turn.result(60)
-
-
-def by_hand(path: Path, **options: Any) -> Shard:
-    """A shard whose builder takes a turn only when told to."""
-    defaults: dict[str, Any] = {"rest_seconds": 3600.0, "threads": 1, "scrub": False}
-    shard = Shard.create(path, Schema(4, "cosine"), ShardOptions(**{**defaults, **options}))
-    shard._builder.stop()
-    return shard
 
 
 def entry(index: int, ids: list[str]) -> tuple[int, bytes]:
@@ -103,7 +96,7 @@ def test_a_segment_without_a_living_row_is_refused(tmp_path: Path) -> None:
             build.step()
         before = core.view
         with pytest.raises(ShardError, match="8 living rows cannot stand for 16"):
-            core.replace(build.write(), build.sources | {second.rows.manifest.id})
+            core.replace(build.write(), build.sources | {second.rows.id})
         assert core.view is before  # and the database with it, as opening it shows
         assert shard.count() == 24
         core.replace(build.write(), build.sources)

@@ -12,6 +12,7 @@ from vecdb_replication.host import (
     GroupBlocked,
     HostCore,
     Options,
+    OutcomeUnknown,
     Pass,
     Proposal,
     StorageFull,
@@ -163,6 +164,22 @@ def test_a_change_of_membership_waits_for_what_is_under_way(alone: Alone) -> Non
     assert alone.words.words == [b"a", b"b"]
     assert alone.held.replica.conf.learners == (2,)
     assert alone.write(b"c").foreseen == [], "a learner gets its entries from the core"
+
+
+@pytest.mark.parametrize("learner", [False, True])
+def test_what_others_may_have_is_not_called_lost(alone: Alone, learner: bool) -> None:
+    """A refused proposal behind a change that lets somebody in may live on there; one before it cannot."""
+    if learner:
+        alone.propose(change=ConfChange((Change(ChangeType.ADD_LEARNER, 2),)))
+        alone.settle()
+    first = alone.write(b"a", change=ConfChange((Change(ChangeType.ADD_LEARNER, 3),)))
+    behind = alone.write(b"b")
+    alone.answers.clear()
+    alone.core.written(first, LogFull("no room"))
+    alone.core.written(behind, LogMisuse("a gap"))
+    expected = [OutcomeUnknown if learner else GroupBlocked, OutcomeUnknown]
+    assert [type(answer) for answer in alone.answers] == expected
+    assert all("no room" in str(answer) for answer in alone.answers)
 
 
 def test_nobody_is_heard_where_nobody_else_belongs(alone: Alone) -> None:

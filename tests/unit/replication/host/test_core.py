@@ -86,6 +86,42 @@ def test_an_unanswered_read_is_asked_again_and_an_old_answer_is_not_taken(log: W
         assert answered == ([] if entries is first else [0])
 
 
+def test_reads_that_come_together_share_a_round(log: Wal) -> None:
+    """One question to the others answers all; who has given up is not told, nor waited for."""
+    lead = Lead(log)
+    lead.write(b"one")
+    answered: list[int] = []
+    readers = [Reader(lambda index, n=n: answered.append(n), lambda _: None) for n in range(5)]  # type: ignore[misc]
+    for reader in readers[:4]:
+        lead.core.read(G, reader)
+    lead.held.forget(readers[1])
+    beats = [m for m in lead.settle() if m.type is MessageType.HEARTBEAT]
+    assert sorted(m.to for m in beats) == [2, 3]
+    lead.core.read(G, readers[4])
+    lead.held.forget(readers[3])
+    more = [m for m in lead.settle() if m.type is MessageType.HEARTBEAT]
+    lead.hear(2, MessageType.HEARTBEAT_RESP, context=beats[0].context)
+    assert answered == [0, 2]
+    lead.hear(2, MessageType.HEARTBEAT_RESP, context=more[0].context)
+    assert answered == [0, 2, 4]
+    assert (lead.held.replica._reads._rounds, lead.held.replica._reads._round_of) == ({}, {})
+
+
+def test_a_round_that_nobody_waits_for_is_not_asked_again(log: Wal) -> None:
+    """All of its readers have given up: ticks drop it without a word."""
+    lead = Lead(log)
+    lead.write(b"one")
+    reader = Reader(lambda _: None, lambda _: None)
+    lead.core.read(G, reader)
+    lead.settle()
+    lead.held.forget(reader)
+    for _ in range(lead.core.options.read_ticks):
+        lead.held.replica.tick()
+    beats = [m for m in lead.settle() if m.type is MessageType.HEARTBEAT]
+    assert {m.context for m in beats} <= {b"", (1).to_bytes(8, "little")}
+    assert lead.held.replica._reads._rounds == {}
+
+
 def test_a_replica_does_not_begin_on_what_an_older_one_left(log: Wal) -> None:
     """Until the ids before it are buried, a later replica cannot be opened; a buried one never."""
     core = core_over(log)

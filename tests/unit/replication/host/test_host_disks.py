@@ -8,16 +8,20 @@ import threading
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from vecdb_replication.host import (
+    Committed,
     Envelope,
     GroupBlocked,
+    GroupDamaged,
     GroupError,
     GroupStopped,
     HostClosed,
     StorageFull,
     UnknownGroup,
 )
-from vecdb_replication.wal import Entry, LogFailed, LogFull, Wal
+from vecdb_replication.raft import Message, MessageType
+from vecdb_replication.wal import Entry, GroupUpdate, LogFailed, LogFull, Wal
 
 from tests.support.faultfs import FaultFileSystem
 from tests.unit.replication.host.machines import Words, hosting, until
@@ -208,6 +212,20 @@ async def test_a_term_without_room_in_the_log_does_not_begin() -> None:
         assert host.groups() == [G, 8]
 
 
+async def test_one_group_at_odds_with_its_log_costs_no_other_its_write() -> None:
+    """Both share a record. The log refuses the one whose end is not where it was; the other's is answered."""
+    words = Words()
+    async with hosting(FaultFileSystem(), {G: words, 8: Words()}) as (host, wal):
+        await host.propose(G, b"x")
+        wal.append([GroupUpdate(G, [Entry(9, 2, 0, b"somebody else's")])])
+        odd, even = await asyncio.gather(host.propose(G, b"y"), host.propose(8, b"z"), return_exceptions=True)
+        assert isinstance(odd, GroupBlocked)
+        assert "was to come before" in str(odd)
+        assert isinstance(even, Committed)
+        assert (even.index, even.result) == (2, b"Z")
+        assert words.words == [b"x"]
+
+
 # --- failures -----------------------------------------------------------------
 
 
@@ -261,6 +279,24 @@ async def test_an_entry_on_its_way_to_a_failed_machine_is_not_applied() -> None:
         with pytest.raises(GroupStopped):
             await second
         assert words.words == []
+
+
+async def test_what_should_not_be_is_logged() -> None:
+    """Nonsense by its sender, and a replica that ended, with a trace where nobody knows of such an end."""
+    async with hosting(FaultFileSystem(), {G: Words()}, locate=lambda _, replica: f"n{replica}") as (host, _):
+        with capture_logs() as lines:
+            host.receive("n2", Envelope(((G, Message(MessageType.HUP, to=1, from_=2)),)))
+            await until(lambda: bool(lines))
+            assert host.nonsense == {"n2": 1}
+            host._core.groups[G].replica.collect = lambda: [][0]  # type: ignore[method-assign]
+            with pytest.raises(GroupDamaged):
+                await host.propose(G, b"x")
+        assert [(line["event"], line["group"]) for line in lines] == [
+            ("message makes no sense", G),
+            ("replica ended", G),
+        ]
+        assert (lines[0]["peer"], lines[0]["count"]) == ("n2", 1)
+        assert isinstance(lines[1]["exc_info"], IndexError)
 
 
 async def test_a_failed_sync_ends_everything() -> None:

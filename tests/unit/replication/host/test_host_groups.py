@@ -103,8 +103,10 @@ async def cluster(size: int = 3) -> AsyncIterator[Cluster]:
             await found.start(node, tuple(range(1, size + 1)))
         yield found
     finally:
+        nonsense = [host.nonsense for host in found.hosts.values()]
         for node in list(found.hosts):
             await found.stop(node)
+        assert not any(nonsense), "replicas of one version make sense to each other"
 
 
 async def test_what_is_acknowledged_is_on_a_quorum_and_everywhere_soon() -> None:

@@ -248,3 +248,24 @@ def test_a_reader_may_finish_in_a_segment_that_is_dropped(tmp_path: Path) -> Non
     wal.close()
     assert errors == []
     assert len(list(tmp_path.glob("*.log"))) < 5
+
+
+def test_the_size_is_that_of_the_files(fs: FaultFileSystem) -> None:
+    """What is written, whether or not it is still wanted, until its segment goes; also after a restart."""
+
+    def on_disk() -> int:
+        return sum(len(data) for path, data in fs.image().items() if path.suffix == ".log")
+
+    wal = open_log(fs)
+    sizes = [wal.size()]
+    assert sizes[0] == on_disk()
+    fill(wal, 1, 1, 30)
+    sizes.append(wal.size())
+    assert sizes[1] == on_disk()
+    wal.compact(1, 30, conf=b"")
+    wal.drop_segments()
+    sizes.append(wal.size())
+    assert sizes[2] == on_disk()
+    assert sizes[0] < sizes[2] < sizes[1]
+    wal.close()
+    assert open_log(fs).size() == on_disk()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from vecdb_replication.wal import (
     Entry,
+    GroupsRefused,
     GroupUpdate,
     LogBusy,
     LogClosed,
@@ -224,3 +225,23 @@ def test_closing_writes_what_is_queued_and_refuses_more(fs: HeldDisk) -> None:
     assert wal.state(1).last_index == 9
     with pytest.raises(LogClosed):
         writer.submit(batch(1, 10))
+
+
+def test_one_groups_mistake_is_its_own(fs: HeldDisk) -> None:
+    """Of a batch of several groups those at fault are named, and the others' part is durable."""
+    with Wal.open(PATH, fs=fs) as wal, LogWriter(wal) as writer:
+        shared = [*batch(1, 1), *batch(2, 5), *batch(3, 1), *batch(4, 9), *batch(2, 1)]
+        with pytest.raises(GroupsRefused, match="group 2") as caught:
+            writer.submit(shared).result(10)
+        assert caught.value.groups == {2, 4}
+        after = FaultFileSystem.of({path: bytes(file.device) for path, file in fs._durable_names.items()})
+    assert Wal.open(PATH, fs=after).groups() == [1, 3]
+
+
+def test_a_full_disk_refuses_the_others_of_a_mistaken_batch(fs: HeldDisk) -> None:
+    """Then nothing of the batch is written, and that is what everybody in it is told."""
+    with Wal.open(PATH, fs=fs) as wal, LogWriter(wal) as writer:
+        fs.fail("append", error=errno.ENOSPC)
+        with pytest.raises(LogFull):
+            writer.submit([*batch(1, 1), *batch(2, 5)]).result(10)
+        assert wal.groups() == []

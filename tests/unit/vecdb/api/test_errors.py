@@ -10,7 +10,19 @@ from google.rpc import error_details_pb2
 from vecdb_index import DeadlineExceeded, ShardClosed, ShardDamaged
 from vecdb_index.filters import FilterError
 from vecdb_proto.v1 import search_pb2
-from vecdb_replication.host import GroupBlocked, GroupStopped, UnknownGroup
+from vecdb_replication.host import (
+    ChangeRefused,
+    GroupBlocked,
+    GroupDamaged,
+    GroupError,
+    GroupStopped,
+    HostClosed,
+    NotLeader,
+    OutcomeUnknown,
+    ProposalLost,
+    UnknownGroup,
+)
+from vecdb_replication.wal import LogBusy, LogFailed
 
 from tests.support.inprocess import InProcessNode, refusal
 from tests.unit.vecdb.api.bad_input import search
@@ -83,11 +95,20 @@ def streaming() -> Any:
     ("failure", "code", "reason"),
     [
         (GroupBlocked("no room"), "RESOURCE_EXHAUSTED", "DISK_FULL"),
+        (LogBusy("a queue"), "RESOURCE_EXHAUSTED", "OVERLOADED"),
+        (HostClosed("bye"), "UNAVAILABLE", "SHUTTING_DOWN"),
+        (NotLeader("not here", 2), "UNAVAILABLE", "NO_LEADER"),
+        (ProposalLost("another's"), "UNAVAILABLE", "NO_LEADER"),
+        (UnknownGroup("none"), "UNAVAILABLE", "NO_LEADER"),
+        (OutcomeUnknown("perhaps"), "UNAVAILABLE", "OUTCOME_UNKNOWN"),
+        (ChangeRefused("another change"), "ABORTED", "CHANGE_UNDER_WAY"),
         (GroupStopped("broken"), "INTERNAL", "SHARD_DAMAGED"),
+        (GroupDamaged("rotten"), "INTERNAL", "SHARD_DAMAGED"),
+        (LogFailed("no disk"), "INTERNAL", "SHARD_DAMAGED"),
     ],
 )
 async def test_a_group_that_cannot_write_is_told(failure: Exception, code: str, reason: str) -> None:
-    """A blocked group is a full disk with a hint to come again; a stopped one is damage."""
+    """Each in its way, in its own words; a hint when to come again for all but damage."""
 
     class Host:
         async def propose(self, group: int, data: bytes) -> None:
@@ -97,4 +118,9 @@ async def test_a_group_that_cannot_write_is_told(failure: Exception, code: str, 
     db = Database(host=Host(), max_collections=1, disk_full=str, **parts)  # type: ignore[arg-type]
     with pytest.raises(RequestError) as caught:
         await db.propose(2, b"x")
-    assert (caught.value.code, caught.value.reason) == (code, reason)
+    assert (caught.value.code, caught.value.reason, caught.value.message) == (code, reason, str(failure))
+    assert (caught.value.retry_after is None) == (code == "INTERNAL")
+    if isinstance(failure, GroupError):
+        told = as_request_error(failure)
+        assert told is not None
+        assert (told.code, told.reason) == (code, reason)

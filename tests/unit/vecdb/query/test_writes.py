@@ -355,6 +355,9 @@ async def test_where_all_shards_fail_the_request_fails() -> None:
     down = RequestError("UNAVAILABLE", "NO_LEADER", "away")
     with pytest.raises(RequestError, match="away"):
         await scattered({5: down, 6: down}, 4)
+    perhaps = RequestError("UNAVAILABLE", "OUTCOME_UNKNOWN", "who knows")
+    with pytest.raises(RequestError, match="who knows"):
+        await scattered({5: down, 6: perhaps}, 4)
     with pytest.raises(ZeroDivisionError):
         await scattered({5: ApplyResult(1, 1), 6: ZeroDivisionError()}, 4)
 
