@@ -11,6 +11,12 @@ _HELD = (
 
 HOST = (
     Mutant(
+        "what others may have is said to be lost when a replica is removed",
+        "host/group.py",
+        "        self.replica.abandon(failure, entered)",
+        "        self.replica.abandon(failure, failure)",
+    ),
+    Mutant(
         "a message creates a replica",
         "host/core.py",
         "            held = self.groups.get(group)\n            # A message never",
@@ -19,12 +25,6 @@ HOST = (
         "            held = self.groups.get(group) or (made and made())\n"
         "            # A message never",
         listed="a message that creates a replica",
-    ),
-    Mutant(
-        "what an earlier life of the core gave out is reported to the next one",
-        "host/replica.py",
-        "        current = batch.epoch == self.epoch and not self._broken\n",
-        "        current = not self._broken\n",
     ),
     Mutant(
         "a vote is granted without being persisted",

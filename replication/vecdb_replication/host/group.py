@@ -7,7 +7,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from vecdb_replication import raft
-from vecdb_replication.host.errors import GroupBlocked, GroupError, GroupStopped, StorageFull
+from vecdb_replication.host.errors import (
+    GroupBlocked,
+    GroupError,
+    GroupStopped,
+    HostClosed,
+    OutcomeUnknown,
+    StorageFull,
+    UnknownGroup,
+)
 from vecdb_replication.host.machine import StateMachine
 from vecdb_replication.host.replica import Output, Replica
 from vecdb_replication.host.work import Append, Batch, Reader, Task
@@ -174,9 +182,13 @@ class Group:
     def end(self, failure: GroupError) -> None:
         """Apply nothing from now on, and tell everyone who waits."""
         self.failure = self.failure or failure
-        self._tell(failure)
+        entered: GroupError = failure
+        if isinstance(failure, UnknownGroup | HostClosed) and self.members - {self.replica.id}:
+            # It says that nothing was written. Of what has entered the log, others go on without this one.
+            entered = OutcomeUnknown(f"other replicas may have the entry; here {failure}")
+        self._tell(entered)
         self.queue.clear()
-        self.replica.abandon(failure)
+        self.replica.abandon(failure, entered)
         readers, self.readers = self.readers, []
         for reader in readers:
             reader.failed(failure)

@@ -20,7 +20,6 @@ from vecdb_replication.host.errors import (
     GroupBlocked,
     GroupError,
     HostClosed,
-    OutcomeUnknown,
     UnknownGroup,
 )
 from vecdb_replication.host.fetches import Fetches
@@ -562,7 +561,6 @@ class Host:
         words = self._core.last_words()
         self._stopped = True
         for held in self._groups.values():
-            held.replica.abandon(OutcomeUnknown("the node is shutting down before a quorum has answered"))
             held.end(HostClosed("the node is shutting down"))
         await self._loop.run_in_executor(None, self._finish, words)
 

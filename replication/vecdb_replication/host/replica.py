@@ -262,10 +262,10 @@ class Replica:
             raise LookupError("the newest snapshot is older than the membership or the log")
         return index, data
 
-    def abandon(self, failure: Exception) -> None:
-        """Tell everybody who waits that this replica has come to its end."""
+    def abandon(self, failure: Exception, entered: Exception) -> None:
+        """Tell everybody who waits that this replica has come to its end; those in its log, by `entered`."""
         self._reject_inbox(failure)
-        self._proposed.abandon(failure)
+        self._proposed.abandon(entered)
         while self._alone:
             self._alone.popleft().reject(failure)
         self._reads.abandon(failure)
