@@ -64,6 +64,17 @@ def test_a_read_is_never_asked_with_a_context_of_another_life(log: Wal) -> None:
     assert len(contexts) == 4
 
 
+def test_a_message_creates_no_replica(log: Wal) -> None:
+    """Whoever it is for and whatever it says: what the catalogue did not place here is not here."""
+    core = core_over(log)
+    core.open(8, Words(), 1, (1,))
+    core.step()
+    for kind in (MessageType.HEARTBEAT, MessageType.APP, MessageType.VOTE, MessageType.SNAP):
+        core.receive("n2", Envelope(((G, Message(kind, to=1, from_=2, term=3)),)))
+        assert (list(core.groups), core.step().envelopes) == ([8], {})
+    assert log.groups() == []
+
+
 def test_an_unanswered_read_is_asked_again_and_an_old_answer_is_not_taken(log: Wal) -> None:
     """Ticks ask again under a new context; what comes for the first one then means nothing."""
     log.append([wal.GroupUpdate(G, tombstone=Tombstone(1))])
