@@ -72,8 +72,9 @@ MUTANTS = (
     Mutant(
         "a leader that is alone counts what is not durable",
         "host/replica.py",
-        "        self._alone.extend(batches)\n",
-        "        self._alone.extend(batches)\n        out.batches += batches\n",
+        "            out.appends.append(self._solo.append(self.node, self._hard, self.epoch, inbox))\n",
+        "            out.appends.append(self._solo.append(self.node, self._hard, self.epoch, inbox))\n"
+        "            out.batches += out.appends[-1].batches\n",
     ),
     Mutant(
         "a leader that is alone acknowledges what the log refused",
@@ -84,8 +85,8 @@ MUTANTS = (
     Mutant(
         "a change of membership overtakes what a leader that is alone has under way",
         "host/replica.py",
-        "if self._alone and (changes or self.refused is not None):",
-        "if self._alone and self.refused is not None:",
+        "if self._solo and (changes or self.refused is not None):",
+        "if self._solo and self.refused is not None:",
     ),
     Mutant(
         "what was foreseen of a refused write is applied",
@@ -156,9 +157,9 @@ MUTANTS = (
     ),
     Mutant(
         "nobody hears what became of a snapshot",
-        "host/replica.py",
-        "            self.node.report_snapshot(peer, failed=failed)",
-        "            self._sent_snapshots[peer] = 1 << 30",
+        "host/followers.py",
+        "            node.report_snapshot(peer, failed=failed)",
+        "            self._snapshots[peer] = 1 << 30",
     ),
     Mutant(
         "membership is forgotten at a restart",

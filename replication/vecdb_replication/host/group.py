@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from vecdb_replication import raft
 from vecdb_replication.host.errors import GroupBlocked, GroupError, GroupStopped, StorageFull
 from vecdb_replication.host.machine import StateMachine
-from vecdb_replication.host.replica import Output, Replica
-from vecdb_replication.host.work import Append, Batch, Reader, Task
+from vecdb_replication.host.replica import Replica
+from vecdb_replication.host.work import Append, Batch, Output, Reader, Task
 
 
 @dataclass(slots=True, eq=False)
