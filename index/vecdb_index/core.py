@@ -204,18 +204,14 @@ class Core:
     @contextmanager
     def pinned(self) -> Iterator[tuple[sqlite3.Connection, View]]:
         """A connection and a view that see the same moment; it waits for a writer in the middle of one."""
-        with self.store.reading() as connection:
+        with self.store.moment() as connection:
             with self.lock:
                 self.check()
-                connection.execute("BEGIN")
                 connection.execute(
                     "SELECT 1 FROM meta"
                 ).fetchone()  # SQLite's moment is that of the first read
                 view = self.view
-            try:
-                yield connection, view
-            finally:
-                connection.execute("ROLLBACK")
+            yield connection, view
 
     # --- apply ---------------------------------------------------------------------------------------------
 

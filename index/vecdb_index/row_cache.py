@@ -47,7 +47,7 @@ class RowCache:
         if row is None:
             row = self._old.get(key)
             if row is not None:
-                self.put(key, row)  # used, so it outlives its generation
+                self._renew(key, row)
         return row
 
     def put(self, key: int, row: Row) -> None:
@@ -56,16 +56,25 @@ class RowCache:
         if size > self.capacity // 8:  # one giant must not push out everything else
             return
         with self._lock:
-            if self._young_bytes + size > self.capacity // 2:
-                self._old, self._young, self._young_bytes = self._young, {}, 0
-            self._young[key] = row
-            self._young_bytes += size
+            self._add(key, row, size)
 
     def drop(self, key: int) -> None:
         """Forget a row, if it is there."""
         with self._lock:
             self._young.pop(key, None)
             self._old.pop(key, None)
+
+    def _renew(self, key: int, row: Row) -> None:
+        """A row that is used outlives its generation, if it was not dropped since it was looked up."""
+        with self._lock:
+            if self._old.get(key) is row and key not in self._young:
+                self._add(key, row, size_of(row))
+
+    def _add(self, key: int, row: Row, size: int) -> None:
+        if self._young_bytes + size > self.capacity // 2:
+            self._old, self._young, self._young_bytes = self._young, {}, 0
+        self._young[key] = row
+        self._young_bytes += size
 
 
 class ShardRows:

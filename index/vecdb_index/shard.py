@@ -345,7 +345,7 @@ class Shard:
         core, select = self._core, documents.columns(payload, text)
         core.check()
         if not vector:
-            with core.store.reading() as connection:
+            with core.store.moment() as connection:  # many ids are several statements
                 return Reader(connection, core.view).by_id(ids, select)
         # Vectors are found by the view, so it and the database must agree on what there is.
         with core.pinned() as (connection, view):

@@ -127,6 +127,16 @@ class Store:
         finally:
             self.give(connection)
 
+    @contextmanager
+    def moment(self) -> Iterator[sqlite3.Connection]:
+        """A reader's connection whose statements all see what the first of them saw."""
+        with self.reading() as connection:
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.execute("ROLLBACK")
+
     def close(self) -> None:
         """Close the connections; those that readers still hold close when they are given back."""
         self._closed = True

@@ -69,8 +69,9 @@ HOST = (
     Mutant(
         "a leader that is alone counts what is not durable",
         "host/replica.py",
-        "        self._alone.extend(batches)\n",
-        "        self._alone.extend(batches)\n        out.batches += batches\n",
+        "            out.appends.append(self._solo.append(self.node, self._hard, self.epoch, inbox))\n",
+        "            out.appends.append(self._solo.append(self.node, self._hard, self.epoch, inbox))\n"
+        "            out.batches += out.appends[-1].batches\n",
     ),
     Mutant(
         "a leader that is alone acknowledges what the log refused",
@@ -81,8 +82,8 @@ HOST = (
     Mutant(
         "a change of membership overtakes what a leader that is alone has under way",
         "host/replica.py",
-        "if self._alone and (changes or self.refused is not None):",
-        "if self._alone and self.refused is not None:",
+        "if self._solo and (changes or self.refused is not None):",
+        "if self._solo and self.refused is not None:",
     ),
     Mutant(
         "what was foreseen of a refused write is applied",
@@ -136,9 +137,9 @@ HOST = (
     ),
     Mutant(
         "nobody hears what became of a snapshot",
-        "host/replica.py",
-        "            self.node.report_snapshot(peer, failed=failed)",
-        "            self._sent_snapshots[peer] = 1 << 30",
+        "host/followers.py",
+        "            node.report_snapshot(peer, failed=failed)",
+        "            self._snapshots[peer] = 1 << 30",
         listed="snapshot status never reported",
     ),
     Mutant(

@@ -26,9 +26,10 @@ from vecdb_replication.host.errors import (
     StorageFull,
     UnknownGroup,
 )
-from vecdb_replication.host.host import Committed, GroupStatus, Host
+from vecdb_replication.host.host import Host
 from vecdb_replication.host.machine import FileMachine, SnapshotMachine, StateMachine
 from vecdb_replication.host.network import MemoryNetwork
+from vecdb_replication.host.status import Committed, GroupStatus
 from vecdb_replication.host.work import (
     Envelope,
     Fetch,

@@ -11,7 +11,6 @@ something durable (votes, acknowledgements) comes out after `written`.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import ParamSpec
 
@@ -21,19 +20,21 @@ from vecdb_replication.host.errors import (
     GroupDamaged,
     GroupStopped,
     UnknownGroup,
+    refusal,
 )
 from vecdb_replication.host.group import Group
+from vecdb_replication.host.incidents import Incidents
 from vecdb_replication.host.machine import FileMachine, SnapshotMachine, StateMachine
 from vecdb_replication.host.recovery import check, needs_burial
-from vecdb_replication.host.replica import Output, Replica, refusal
+from vecdb_replication.host.replica import Replica
 from vecdb_replication.host.sanity import nonsense
 from vecdb_replication.host.wheel import Wheel
 from vecdb_replication.host.work import (
     Append,
     Envelope,
     Fetch,
-    Incident,
     Options,
+    Output,
     Pass,
     Proposal,
     Reader,
@@ -81,9 +82,7 @@ class HostCore:
         self._appends: list[Append] = []
         """Of snapshots that are staged, and what was held back behind them."""
         self._fetches: list[Fetch] = []
-        self._incidents: list[Incident] = []
-        self.nonsense: Counter[str] = Counter()
-        """How many messages were dropped because they made no sense, by the peer they came from."""
+        self.incidents = Incidents()
 
     # Groups
 
@@ -178,19 +177,12 @@ class HostCore:
 
     def _listen(self, held: Group, sender: str, message: raft.Message) -> None:
         if problem := nonsense(message, held.replica.node):
-            self._ignored(held, sender, problem)
+            self.incidents.made_no_sense(held.id, sender, problem)
         elif message.type is raft.MessageType.SNAP:
             self._offered(held, sender, message)
             self._touch(held)
         else:
             held.replica.step(message)
-
-    def _ignored(self, held: Group, sender: str, problem: str) -> None:
-        self.nonsense[sender] += 1
-        count = self.nonsense[sender]
-        if count & (count - 1) == 0:
-            # Twice as rarely each time: who has a bug says it again and again.
-            self._incidents.append(Incident(held.id, problem, peer=sender, count=count))
 
     def _offered(self, held: Group, sender: str, message: raft.Message) -> None:
         """Hold a snapshot's message back until its files are here: it must not be believed before."""
@@ -282,7 +274,7 @@ class HostCore:
         found.envelopes = {peer: Envelope(tuple(messages)) for peer, messages in outgoing.items()}
         found.retries, self._retries = self._retries, []
         found.fetches, self._fetches = self._fetches, []
-        found.incidents, self._incidents = self._incidents, []
+        found.incidents = self.incidents.take()
         return found
 
     def _collect(self, held: Group, appends: list[Append]) -> None:
@@ -342,7 +334,7 @@ class HostCore:
             failure = GroupDamaged(f"group {held.id} cannot go on: {fatal}")
             failure.__cause__ = fatal
             unforeseen = None if isinstance(fatal, _FATAL) else fatal
-            self._incidents.append(Incident(held.id, str(fatal), unforeseen))
+            self.incidents.ended(held.id, str(fatal), unforeseen)
             held.end(failure)
 
     # What became of it

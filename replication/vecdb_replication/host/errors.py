@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from vecdb_replication import wal
+
 
 class GroupError(Exception):
     """The base of what a group answers a proposal with."""
@@ -57,3 +59,10 @@ class OutcomeUnknown(GroupError):
 
 class StorageFull(Exception):
     """Raised by a state machine that had no room to apply: nothing was, and it may be tried again."""
+
+
+def refusal(error: Exception | None) -> GroupBlocked:
+    """What a proposal is told that the log refused."""
+    if isinstance(error, wal.LogFull):
+        return GroupBlocked(f"the disk of the log is full: {error}")
+    return GroupBlocked(f"not written: {error}")

@@ -17,8 +17,8 @@ from vecdb_replication.host.errors import (
     UnknownGroup,
 )
 from vecdb_replication.host.machine import StateMachine
-from vecdb_replication.host.replica import Output, Replica
-from vecdb_replication.host.work import Append, Batch, Reader, Task
+from vecdb_replication.host.replica import Replica
+from vecdb_replication.host.work import Append, Batch, Output, Reader, Task
 
 
 @dataclass(slots=True, eq=False)

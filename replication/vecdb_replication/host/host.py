@@ -8,13 +8,11 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO
 
-import structlog
-
 from vecdb_replication import raft
+from vecdb_replication.host.compaction import Compactor
 from vecdb_replication.host.core import HostCore, Locate
 from vecdb_replication.host.errors import (
     GroupBlocked,
@@ -24,13 +22,15 @@ from vecdb_replication.host.errors import (
 )
 from vecdb_replication.host.fetches import Fetches
 from vecdb_replication.host.group import Group
-from vecdb_replication.host.machine import FileMachine, SnapshotMachine, StateMachine
+from vecdb_replication.host.machine import FileMachine, StateMachine
 from vecdb_replication.host.maker import Maker
 from vecdb_replication.host.recovery import needs_burial
+from vecdb_replication.host.status import Committed, GroupStatus
+from vecdb_replication.host.tasks import perform, stage
 from vecdb_replication.host.work import (
     Envelope,
     Fetch,
-    Incident,
+    Nowhere,
     Options,
     Outbox,
     Proposal,
@@ -51,43 +51,10 @@ from vecdb_replication.wal import (
     Wal,
 )
 
-_log = structlog.get_logger(__name__)
-
 # The core counts proposals by itself; what else goes to the log is small and must not be refused.
 _NO_LIMIT = 1 << 62
 # What a proposal counts for beside its data, so that empty ones fill the queue too.
 _OVERHEAD = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """A proposal that is durable and applied: its log index, and what the state machine said."""
-
-    index: int
-    result: Any
-
-
-@dataclass(frozen=True, slots=True)
-class GroupStatus:
-    """How a group stands. `problem` is empty where all is well; `leader` is 0 while none is known."""
-
-    group: int
-    term: int
-    last_index: int
-    applied_index: int
-    durable_index: int
-    log_bytes: int
-    problem: str
-    replica: int = 0
-    leader: int = 0
-    commit_index: int = 0
-
-
-class Nowhere:
-    """The outbox of a node that knows no other."""
-
-    def send(self, peer: str, envelope: Envelope) -> None:
-        """See `Outbox.send`: there is no such peer."""
 
 
 class Host:
@@ -134,11 +101,11 @@ class Host:
         self._outbox: Outbox = outbox or Nowhere()
         self._locate = locate
         self._fetches = Fetches(files, self._fetched, retry_seconds)
+        self._compactor = Compactor(wal, self._writer, self._core, self._pool, self._maker, compact_bytes)
         self._groups: dict[int, Group] = {}
         self._opening: dict[int, asyncio.Future[None]] = {}
         self._queued_bytes = 0
         self._max_queued_bytes = max_queued_bytes
-        self._compact_bytes = compact_bytes
         self._retry_seconds = retry_seconds
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
@@ -173,12 +140,12 @@ class Host:
         for fetch in done.fetches:
             self._fetches.offer(fetch)
         for incident in done.incidents:
-            _tell(incident)
+            incident.log()
         self._wind()
 
     def _stage(self, staging: Staging) -> None:
         """It may take a while, so it is not the appliers' business."""
-        staged = self._loop.run_in_executor(None, _stage, staging)
+        staged = self._loop.run_in_executor(None, stage, staging)
         staged.add_done_callback(lambda done: self._staged(staging, done.exception()))
 
     def _staged(self, staging: Staging, error: BaseException | None) -> None:
@@ -213,7 +180,7 @@ class Host:
             self._pass()
 
     def _start(self, task: Task) -> None:
-        done = self._pool.submit(_perform, task)
+        done = self._pool.submit(perform, task)
         done.add_done_callback(
             lambda done: self._call(self._applied, task, done.exception() or done.result())
         )
@@ -343,19 +310,8 @@ class Host:
     def status(self, group: int) -> GroupStatus:
         """How a group stands. UnknownGroup."""
         held = self._group(group)
-        node, machine = held.replica.node.status(), held.machine
-        return GroupStatus(
-            group,
-            node.term,
-            node.last_index,
-            machine.applied_index,
-            machine.durable_index,
-            self._wal.state(group).log_bytes,
-            held.problem or self._fetches.problem(group, held.applied) or self._maker.problem(group),
-            node.id,
-            node.lead,
-            node.commit,
-        )
+        problem = held.problem or self._fetches.problem(group, held.applied) or self._maker.problem(group)
+        return GroupStatus.of(held, self._wal.state(group).log_bytes, problem)
 
     def _group(self, group: int) -> Group:
         held = self._groups.get(group)
@@ -368,7 +324,7 @@ class Host:
     @property
     def nonsense(self) -> Mapping[str, int]:
         """How many messages were dropped because none that follows the protocol could say them, by peer."""
-        return self._core.nonsense
+        return self._core.incidents.nonsense
 
     def receive(self, sender: str, envelope: Envelope) -> None:
         """Take in what a peer said. `sender` must be who it was proven to be."""
@@ -510,41 +466,7 @@ class Host:
 
         Returns how many segments went. To be called every few seconds. Raises LogFull, LogFailed.
         """
-        pinned = self._wal.pinned()
-        refused: Exception | None = None
-        for held in list(self._groups.values()):
-            if held.id in pinned or self._wal.state(held.id).log_bytes >= self._compact_bytes:
-                try:
-                    await self._compact(held)
-                except LogFailed:
-                    raise
-                except Exception as error:
-                    refused = refused or error
-        dropped = await self._loop.run_in_executor(self._pool, self._wal.drop_segments)
-        await self._maker.tidy(held.machine for held in self._groups.values())
-        if refused is not None:
-            # Told last: what the others gave up may be the room that this one lacked.
-            raise refused
-        return dropped
-
-    async def _compact(self, held: Group) -> None:
-        if held.removed:
-            return
-        try:
-            await self._loop.run_in_executor(self._pool, held.machine.checkpoint)
-        except Exception:
-            if held.removed:
-                # Its state was closed under the checkpoint; its log goes by its tombstone.
-                return
-            raise
-        # Through the writer, so that no two records ever wait for one sync: a crash could keep the later
-        # without the earlier, which looks like damage.
-        if (update := self._core.shorten(held.id)) is not None:
-            try:
-                await asyncio.wrap_future(self._writer.submit([update]))
-            except LogError:
-                self._core.unshorten(held.id)
-                raise
+        return await self._compactor.compact(list(self._groups.values()))
 
     async def close(self) -> None:
         """Refuse new proposals, finish those under way, and stop. The log stays open: its owner closes it."""
@@ -571,31 +493,6 @@ class Host:
                 self._writer.submit(words).result()
         self._writer.close()
         self._pool.shutdown(wait=True)
-
-
-def _tell(incident: Incident) -> None:
-    group, problem, peer = incident.group, incident.problem, incident.peer
-    if peer:
-        _log.warning("message makes no sense", peer=peer, group=group, problem=problem, count=incident.count)
-    else:
-        _log.error("replica ended", group=group, problem=problem, exc_info=incident.error)
-
-
-def _stage(staging: Staging) -> None:
-    _snapshots(staging.machine).stage(staging.snapshot.index, staging.snapshot.data)
-
-
-def _perform(task: Task) -> Sequence[object]:
-    if task.install:
-        _snapshots(task.machine).install(task.install)
-        return ()
-    return task.machine.apply(task.entries) if task.entries else ()
-
-
-def _snapshots(machine: StateMachine) -> SnapshotMachine:
-    if not isinstance(machine, SnapshotMachine):
-        raise TypeError(f"{type(machine).__name__} takes no snapshots, and its group has several replicas")
-    return machine
 
 
 def _as_exception(error: BaseException | None) -> Exception | None:

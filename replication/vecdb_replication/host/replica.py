@@ -13,30 +13,19 @@ nothing that was not durable has been vouched for, so crashing is always safe.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 
 from vecdb_replication import raft, wal
-from vecdb_replication.host.errors import GroupBlocked, NotLeader, OutcomeUnknown
+from vecdb_replication.host.errors import GroupBlocked, NotLeader, OutcomeUnknown, refusal
+from vecdb_replication.host.followers import Followers
 from vecdb_replication.host.proposed import Proposed
 from vecdb_replication.host.reads import Reads
+from vecdb_replication.host.solo import Solo
 from vecdb_replication.host.storage import WalStorage, changed, pack_conf, to_log
-from vecdb_replication.host.work import Append, Batch, Item, Options, Proposal, Reader
+from vecdb_replication.host.work import Append, Batch, Item, Options, Output, Proposal, Reader
 
 # How many election timeouts a proposal waits here once this replica does not lead any more.
 _PATIENCE = 3
-
-
-@dataclass(slots=True)
-class Output:
-    """What a replica asks for."""
-
-    messages: list[raft.Message] = field(default_factory=list)
-    appends: list[Append] = field(default_factory=list)
-    batches: list[Batch] = field(default_factory=list)
-    reads: list[Reader] = field(default_factory=list)
-    """Their indexes are known now."""
 
 
 class Replica:
@@ -77,22 +66,18 @@ class Replica:
         self._log = log
         self._founders = tuple(founders)
         self._capture = capture
-        self._is_sending = is_sending
         self._draw = draw
         self._options = options
         self._broken = False
         self._handed_out = applied
         self._proposed = Proposed()
-        self._alone: deque[Batch] = deque()
-        """What goes to the log without the core, see `log_alone`."""
+        self._solo = Solo(group, options.max_apply_bytes)
         self._reads = Reads(boot, options.read_ticks)
         self._held_up = 0
         """For how many ticks nothing has come back from the log, or the state has had no room."""
         self._deposed = 0
         """For how many ticks somebody has waited for a proposal that this replica can do nothing for."""
-        self._sent_snapshots: dict[int, int] = {}
-        self._now = 0
-        self._heard: dict[int, int] = {}
+        self._followers = Followers(replica_id, options, is_sending)
         self.wants_snapshot = False
         """Whether somebody needs a newer snapshot than the state could give."""
         self._machine_at = applied
@@ -105,31 +90,12 @@ class Replica:
         options, storage = self._options, self.storage
         self.epoch += 1
         self._broken = False
-        self._sent_snapshots.clear()
+        self._followers.begin()
         self.applied = max(self.applied, storage.first - 1)
         self._handed_out = max(self._handed_out, self.applied)
         storage.applied = self.applied
         self._hard = self._logged = storage.hard_state
-        self.node = raft.RawNode(
-            raft.Config(
-                self.id,
-                storage,
-                self._draw,
-                election_tick=options.election_ticks,
-                heartbeat_tick=options.heartbeat_ticks,
-                applied=self.applied,
-                pre_vote=True,
-                check_quorum=True,
-                async_storage_writes=True,
-                max_inflight_msgs=options.max_inflight_messages,
-                max_inflight_bytes=options.max_inflight_bytes,
-                max_size_per_msg=options.max_message_bytes,
-                max_committed_size_per_ready=options.max_apply_bytes,
-                max_uncommitted_entries_size=0,
-                disable_proposal_forwarding=True,
-                step_down_on_removal=True,
-            )
-        )
+        self.node = raft.RawNode(options.of_core(self.id, storage, self._draw, self.applied))
 
     # How it stands
 
@@ -166,7 +132,6 @@ class Replica:
 
     def tick(self, *, blocked: bool = False) -> None:
         """Some time has passed. `blocked` is whether the state has no room for what is committed."""
-        self._now += 1
         self._held_up = self._held_up + 1 if self.in_flight or blocked else 0
         leads_others = self.node.role is raft.Role.LEADER and len(self.conf.voters) > 1
         if leads_others and self._held_up == self._options.election_ticks:
@@ -174,7 +139,7 @@ class Replica:
         if not (leads_others and self.is_hung):
             # Otherwise its followers hear nothing of it any more, and elect somebody else.
             self.node.tick()
-        self._wait_for_snapshots()
+        self._followers.tick(self.node)
         self._reads.tick(self.node)
         waiting = self._proposed and self.node.role is not raft.Role.LEADER
         self._deposed = self._deposed + 1 if waiting else 0
@@ -188,21 +153,8 @@ class Replica:
 
     def _hand_over(self) -> None:
         """Ask whoever has most of the log to lead, for here nothing comes to an end."""
-        peers = self.node.status().progress.items()
-        heirs = [(peer.match, id_) for id_, peer in peers if id_ in self.conf.voters and peer.recent_active]
-        _, heir = max(heirs, key=lambda each: (each[1] != self.id, each), default=(0, self.id))
-        if heir != self.id:
+        if heir := self._followers.heir(self.node, self.conf):
             self.node.transfer_leader(heir)
-
-    def _wait_for_snapshots(self) -> None:
-        for peer in list(self._sent_snapshots):
-            self._sent_snapshots[peer] -= 1
-            if self._sent_snapshots[peer] > 0:
-                continue
-            if self._is_sending():
-                self._sent_snapshots[peer] = self._options.snapshot_ticks
-            else:
-                self.report_snapshot(peer, failed=True)
 
     def step(self, message: raft.Message) -> None:
         """Take in a message from another replica; one that means nothing here is dropped."""
@@ -214,7 +166,7 @@ class Replica:
         if message.type is raft.MessageType.TRANSFER_LEADER and self.node.role is not raft.Role.LEADER:
             # It was said to whoever led, and no longer does.
             return
-        self._heard[message.from_] = self._now
+        self._followers.heard(message.from_)
         try:
             self.node.step(message)
         except raft.UnknownPeerError:
@@ -231,8 +183,7 @@ class Replica:
 
     def report_snapshot(self, peer: int, *, failed: bool) -> None:
         """What became of the snapshot that was sent to a peer."""
-        if self._sent_snapshots.pop(peer, None) is not None:
-            self.node.report_snapshot(peer, failed=failed)
+        self._followers.report_snapshot(self.node, peer, failed=failed)
 
     def read(self, reader: Reader) -> None:
         """Ask from which index on a read is linearizable. Forgotten readers have to be `unread`."""
@@ -266,8 +217,7 @@ class Replica:
         """Tell everybody who waits that this replica has come to its end; those in its log, by `entered`."""
         self._reject_inbox(failure)
         self._proposed.abandon(entered)
-        while self._alone:
-            self._alone.popleft().reject(failure)
+        self._solo.abandon(failure)
         self._reads.abandon(failure)
 
     # What comes out
@@ -294,12 +244,14 @@ class Replica:
     def _offer(self, out: Output) -> None:
         """Propose what waits, or say why not."""
         changes = any(proposal.change is not None for proposal in self.inbox)
-        if self._alone and (changes or self.refused is not None):
+        if self._solo and (changes or self.refused is not None):
             # Until all that is under way is through, or refused with what is before it, nobody knows
             # which index is next.
             return
         if self.node.leads_alone and self.node.is_settled and not changes:
-            self._log_alone(out)
+            inbox, self.inbox = self.inbox, []
+            out.appends.append(self._solo.append(self.node, self._hard, self.epoch, inbox))
+            self.in_flight += 1
             return
         if self.node.role is not raft.Role.LEADER:
             if not self.alone:
@@ -321,33 +273,6 @@ class Replica:
             normal = []
             self._propose([proposal])
         self._propose(normal)
-
-    def _log_alone(self, out: Output) -> None:
-        """Entries of a leader that is its whole group: on its disk they are committed.
-
-        The rules are the core's, which would come to the same after a dozen
-        steps; it hears of them by `RawNode.commit_alone` once they are durable.
-        """
-        inbox, self.inbox = self.inbox, []
-        node, hard, limit = self.node, self._hard, self._options.max_apply_bytes
-        last = self._alone[-1].last if self._alone else node.last_index
-        batches: list[Batch] = []
-        items: list[Item] = []
-        size = 0
-        for index, proposal in enumerate(inbox, last + 1):
-            size += len(proposal.data)
-            if items and size > limit:
-                batches.append(Batch(self.epoch, index - 1, items, alone=True))
-                items, size = [], len(proposal.data)
-            items.append(Item(raft.Entry(node.term, index, data=proposal.data), proposal))
-        batches.append(Batch(self.epoch, last + len(inbox), items, alone=True))
-        self._alone.extend(batches)
-        entries = [to_log(item.entry) for batch in batches for item in batch.items]
-        hard_state = wal.HardState(hard.term, hard.vote, hard.commit)
-        # A leader's last entry is of its term, for it began with one.
-        update = wal.GroupUpdate(self.group, entries, hard_state, after=(last, node.term))
-        out.appends.append(Append(self.group, self.epoch, update, batches=batches))
-        self.in_flight += 1
 
     def _propose(self, proposals: list[Proposal]) -> None:
         if not proposals:
@@ -388,7 +313,7 @@ class Replica:
                 out.batches.append(self._batch(message))
             elif message.type is not raft.MessageType.VOTE:
                 if message.type is raft.MessageType.SNAP:
-                    self._sent_snapshots[message.to] = self._options.snapshot_ticks
+                    self._followers.sent_snapshot(message.to)
                 out.messages.append(message)
 
     def _append(
@@ -477,10 +402,9 @@ class Replica:
         return out
 
     def _written_alone(self, batches: Sequence[Batch], error: Exception | None, out: Output) -> None:
-        """What went to the log without the core. It knows nothing of what was refused, and goes on."""
+        """What went to the log without the core."""
+        self._solo.written(batches)
         for batch in batches:
-            ours = self._alone.popleft()
-            assert ours is batch, "writes come back in the order they went"
             if error is None:
                 out.batches.append(batch)
                 self._handed_out = batch.last
@@ -488,7 +412,7 @@ class Replica:
                 # What was behind it fails as well, for it would leave a gap: the first reason is the one.
                 self.refused = self.refused or error
                 batch.reject(refusal(self.refused))
-        if not self._alone:
+        if not self._solo:
             self.refused = None
 
     def _stored(self, update: wal.GroupUpdate) -> None:
@@ -557,17 +481,7 @@ class Replica:
     @property
     def needed(self) -> int:
         """The log is worth keeping above this index: a follower that is alive goes on from there."""
-        status, storage = self.node.status(), self.storage
-        alive = self._now - 2 * self._options.election_ticks
-        needed = storage.last
-        for peer, progress in status.progress.items():
-            if peer == self.id or self._heard.get(peer, alive) <= alive:
-                continue
-            start = max(progress.match, progress.pending_snapshot)
-            # Further back nothing is left for it: it gets a snapshot, and goes on from that.
-            if start >= storage.first - 1:
-                needed = min(needed, start)
-        return needed
+        return self._followers.needed(self.node, self.storage)
 
     def shorten(self, index: int) -> bytes:
         """The core sees nothing up to `index` from now on: the log may drop it. Gives what the mark keeps."""
@@ -585,10 +499,3 @@ class Replica:
         if self._broken or commit <= hard.commit:
             return None
         return wal.GroupUpdate(self.group, hard_state=wal.HardState(hard.term, hard.vote, commit))
-
-
-def refusal(error: Exception | None) -> GroupBlocked:
-    """What a proposal is told that the log refused."""
-    if isinstance(error, wal.LogFull):
-        return GroupBlocked(f"the disk of the log is full: {error}")
-    return GroupBlocked(f"not written: {error}")

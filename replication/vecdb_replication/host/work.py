@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from vecdb_replication import raft, wal
+from vecdb_replication.host.incidents import Incident
 from vecdb_replication.host.machine import FileMachine, StateMachine
 
 
@@ -45,6 +46,13 @@ class Outbox(Protocol):
     def send(self, peer: str, envelope: Envelope) -> None:
         """Take an envelope for a peer."""
         ...
+
+
+class Nowhere:
+    """The outbox of a node that knows no other."""
+
+    def send(self, peer: str, envelope: Envelope) -> None:
+        """See `Outbox.send`: there is no such peer."""
 
 
 @dataclass(slots=True, eq=False)
@@ -110,6 +118,17 @@ class Append:
     batches: Sequence[Batch] = ()
 
 
+@dataclass(slots=True)
+class Output:
+    """What a replica asks for."""
+
+    messages: list[raft.Message] = field(default_factory=list)
+    appends: list[Append] = field(default_factory=list)
+    batches: list[Batch] = field(default_factory=list)
+    reads: list[Reader] = field(default_factory=list)
+    """Their indexes are known now."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Staging:
     """A snapshot to be staged by its machine, before anything more of its group goes to the log."""
@@ -170,20 +189,6 @@ class Fetch:
         return self.message.snapshot
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Incident:
-    """For the log of the node: a replica ended, or a `peer` said what makes no sense, `count` times by now.
-
-    `error` is what ended it, where that is nothing that a replica is known to end with.
-    """
-
-    group: int
-    problem: str
-    error: Exception | None = None
-    peer: str = ""
-    count: int = 0
-
-
 @dataclass(slots=True)
 class Pass:
     """What one pass of the core asks for."""
@@ -224,3 +229,26 @@ class Options:
     """One apply call takes at most so much: a longer one would hold up the answers of all it carries."""
     max_kept_bytes: int = 1 << 30
     """How long the node's log may become for the sake of followers that are being brought up."""
+
+    def of_core(
+        self, replica: int, storage: raft.Storage, draw: Callable[[int], int], applied: int
+    ) -> raft.Config:
+        """How the core of a replica behaves, which begins as of an applied index."""
+        return raft.Config(
+            replica,
+            storage,
+            draw,
+            election_tick=self.election_ticks,
+            heartbeat_tick=self.heartbeat_ticks,
+            applied=applied,
+            pre_vote=True,
+            check_quorum=True,
+            async_storage_writes=True,
+            max_inflight_msgs=self.max_inflight_messages,
+            max_inflight_bytes=self.max_inflight_bytes,
+            max_size_per_msg=self.max_message_bytes,
+            max_committed_size_per_ready=self.max_apply_bytes,
+            max_uncommitted_entries_size=0,
+            disable_proposal_forwarding=True,
+            step_down_on_removal=True,
+        )

@@ -159,11 +159,11 @@ class BuilderAgainstModel(RuleBasedStateMachine):
             if crash:
                 self._crash()
 
-        def overtaken(this: Any, *given: Any) -> Any:
+        def overtaken(this: Any, *given: Any, **named: Any) -> Any:
             patch.undo()
             if before:
                 between()
-            made = plain(this, *given)
+            made = plain(this, *given, **named)
             if not before:
                 between()
             return made

@@ -43,6 +43,21 @@ def test_what_is_used_stays() -> None:
         assert rows.get([0])[0] is not None
 
 
+def test_a_row_dropped_while_it_is_looked_up_stays_away() -> None:
+    """A lookup that found a row of the older generation does not renew it once its document has died."""
+    cache = RowCache(100 * size_of(a_row(0)))
+    rows = cache.open()
+    rows.put([a_row(0)])
+    found = cache.get(0)
+    assert found is not None
+    while cache._young.get(0) is not None:
+        rows.put([a_row(1 + cache._young_bytes)])
+    assert cache._old.get(0) is found
+    rows.drop([0])
+    cache._renew(0, found)
+    assert rows.get([0]) == [None]
+
+
 def test_a_giant_is_not_kept() -> None:
     """A row of more than an eighth of the memory is not kept; with no memory none is."""
     cache = RowCache(100_000)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pytest
 from pyroaring import BitMap
 from shards import STILL, Document, Model, ids_of
-from vecdb_index import DeadlineExceeded, FieldSpec, FieldType, Schema, Shard, ShardOptions
+from vecdb_index import DeadlineExceeded, FieldSpec, FieldType, Schema, Shard, ShardOptions, documents
 from vecdb_index.calibrate import EFS, RECALLS, EfTable, calibrate, first
 from vecdb_index.filters import And, Eq, FilterError, Not, Range
 from vecdb_index.growing import Block
@@ -307,6 +307,22 @@ def test_fetch_keeps_order_and_gaps(tmp_path: Path) -> None:
         shard.upsert(many, np.ones((1200, 2), np.float32))
         assert [row.id for row in shard.get(many[::-1])] == many[::-1]
         assert [row.id for row in shard.scroll("m", 1200)] == many
+
+
+def test_many_ids_are_read_at_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents asked for by more ids than a statement takes are of one moment, whoever writes meanwhile."""
+    ids = [f"m{at:04}" for at in range(1200)]
+    with Shard.create(tmp_path / "shard", Schema(2), STILL) as shard:
+        version = shard.upsert(ids, np.ones((1200, 2), np.float32))
+        plain = documents._chunks
+
+        def overtaken(items: Sequence[str]) -> Iterator[Sequence[str]]:
+            for some in plain(items):
+                yield some
+                shard.upsert(ids, np.ones((1200, 2), np.float32))
+
+        monkeypatch.setattr(documents, "_chunks", overtaken)
+        assert {row.version for row in shard.get(ids)} == {version}
 
 
 def test_scroll_over_many_matches(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_nonsense_changes_nothing_for_a_follower(log: Wal, what: str) -> None:
     assert (done.write, done.envelopes, done.fetches, done.stagings) == (None, {}, [], [])
     assert held.failure is None
     assert (node.term, node.lead, node.role, node.committed, node.last_index) == before
-    assert core.nonsense == {sender: 1}
+    assert core.incidents.nonsense == {sender: 1}
     assert [(each.peer, each.count) for each in done.incidents] == [(sender, 1)]
     core.receive("n1", said(index=3, log_term=2, entries=(Entry(2, 4, data=b"4"),), commit=4))
     store(log, core, core.step())
@@ -143,7 +143,7 @@ def test_who_repeats_nonsense_is_told_of_ever_more_rarely(log: Wal) -> None:
     for _ in range(100):
         core.receive("n1", said(T.HEARTBEAT, commit=9))
         told += [each.count for each in core.step().incidents]
-    assert core.nonsense == {"n1": 100}
+    assert core.incidents.nonsense == {"n1": 100}
     assert told == [1, 2, 4, 8, 16, 32, 64]
 
 
@@ -176,12 +176,12 @@ def test_nobody_acknowledges_more_than_there_is(log: Wal) -> None:
     lead.write(b"one")
     last = lead.held.replica.node.last_index
     lead.hear(3, T.APP_RESP, index=last + 1)
-    assert lead.core.nonsense == {"n3": 1}
+    assert lead.core.incidents.nonsense == {"n3": 1}
     lead.core.propose(G, Proposal(b"two", lambda *_: None, lambda _: None))
     lead.settle()
     assert lead.held.replica.node.committed == last
     lead.hear(3, T.APP_RESP, index=last, reject=True, reject_hint=last)
-    assert lead.core.nonsense == {"n3": 1}
+    assert lead.core.incidents.nonsense == {"n3": 1}
 
 
 def test_a_wish_to_lead_that_comes_too_late_is_not_passed_on(log: Wal) -> None:
@@ -189,7 +189,7 @@ def test_a_wish_to_lead_that_comes_too_late_is_not_passed_on(log: Wal) -> None:
     core = follower(log)
     core.receive("n3", Envelope(((G, message(T.TRANSFER_LEADER, from_=3)),)))
     assert core.step().envelopes == {}
-    assert (core.groups[G].failure, core.nonsense) == (None, {})
+    assert (core.groups[G].failure, core.incidents.nonsense) == (None, {})
 
 
 def test_one_broken_replica_does_not_stop_a_pass(log: Wal) -> None:
