@@ -6,6 +6,12 @@ from tests.mutants.mutant import Mutant
 
 CORE = (
     Mutant(
+        "who refuses a vote keeps what is committed for itself",
+        "raft/candidate.py",
+        "    if m.log_term and raft.log.maybe_commit(m.log_term, m.commit):",
+        "    if False:",
+    ),
+    Mutant(
         "a vote that comes twice counts twice",
         "raft/tracker.py",
         "        self.votes.setdefault(voter, granted)",

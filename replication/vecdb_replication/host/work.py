@@ -251,4 +251,5 @@ class Options:
             max_uncommitted_entries_size=0,
             disable_proposal_forwarding=True,
             step_down_on_removal=True,
+            commit_in_rejections=True,
         )

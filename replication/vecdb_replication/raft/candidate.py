@@ -31,6 +31,11 @@ def _awaited(raft: Raft) -> MessageType:
 
 
 def _count_vote(raft: Raft, m: Message) -> None:
+    if m.log_term and raft.log.maybe_commit(m.log_term, m.commit):
+        # Committed is committed, whoever says so. Where a change of membership is among it, these votes
+        # may be those of a configuration that is no longer in force: stand again once it is applied.
+        become_follower(raft, raft.term, NO_NODE)
+        return
     result = raft.tracker.record_vote(m.from_, not m.reject)
     if result is VoteResult.LOST:
         become_follower(raft, raft.term, NO_NODE)

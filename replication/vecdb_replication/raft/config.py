@@ -28,6 +28,8 @@ class Config:
     is called at every reset, and should draw from [election_tick, 2 * election_tick).
     `max_size_per_msg` 0 means one entry a message; `max_committed_size_per_ready` 0 means
     `max_size_per_msg`; 0 for `max_uncommitted_entries_size` and `max_inflight_bytes` means no limit.
+    With `commit_in_rejections` who refuses a vote says what it knows to be committed: without that, a
+    voter whose removal the candidate has not heard of can keep it from being elected for ever.
     """
 
     id: int
@@ -48,6 +50,7 @@ class Config:
     disable_proposal_forwarding: bool = False
     disable_conf_change_validation: bool = False
     step_down_on_removal: bool = False
+    commit_in_rejections: bool = False
 
     @property
     def max_applying_size(self) -> int:

@@ -91,4 +91,7 @@ def reject_pre_vote(raft: Raft, m: Message) -> None:
 def _send_vote(raft: Raft, m: Message, term: int, *, reject: bool) -> None:
     if term == 0:
         raise RaftFatal(f"a {m.type.value} must have a term")
-    raft.send(_RESPONSE[m.type], m.from_, term=term, reject=reject)
+    # With its term, so that the candidate can tell whether it has the same entry.
+    committed = raft.log.committed if reject and raft.config.commit_in_rejections else 0
+    log_term = raft.log.term_or_zero(committed)
+    raft.send(_RESPONSE[m.type], m.from_, term=term, reject=reject, commit=committed, log_term=log_term)

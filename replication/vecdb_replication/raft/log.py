@@ -200,7 +200,11 @@ class RaftLog:
         self.committed = index
 
     def maybe_commit(self, term: int, index: int) -> bool:
-        """Commit up to `index` if that entry is of the leader's `term` (paper 5.4.2)."""
+        """Commit up to `index`, which somebody has found to be committed, if that entry is of `term`.
+
+        A leader finds out for entries of its own term only (paper 5.4.2). Here the same index and term is
+        the same entry (5.3).
+        """
         if index > self.committed and self.term_or_zero(index) == term:
             self.commit_to(index)
             return True

@@ -324,6 +324,29 @@ def test_duelling_candidates() -> None:
     assert {network[node].node.term for node in (1, 2, 3)} == {2}
 
 
+@pytest.mark.parametrize(
+    ("commit", "log_term", "learnt"),
+    [(2, 1, 2), (3, 1, 0), (4, 2, 4), (5, 2, 0), (5, 0, 0), (4, 0, 0), (0, 0, 0)],
+)
+def test_a_refusal_tells_what_is_committed(commit: int, log_term: int, learnt: int) -> None:
+    """If the candidate has that entry, of that term. It stands again once that is applied."""
+    peer = Peer(1, storage_with(1, 1, 2, 2))
+    peer.node.campaign()
+    peer.pump()
+    peer.step(MessageType.VOTE_RESP, 2, term=1, reject=True, commit=commit, log_term=log_term)
+    assert peer.node.committed == learnt
+    assert peer.role is (Role.FOLLOWER if learnt else Role.CANDIDATE)
+    for told in (False, True):
+        storage = storage_with(1, 1, 2)
+        storage.hard_state = HardState(2, 0, 2)
+        voter = Peer(2, storage, commit_in_rejections=told)
+        (refusal,) = voter.step(MessageType.VOTE, 1, term=3, index=1, log_term=1)
+        assert refusal.reject
+        assert (refusal.commit, refusal.log_term) == ((2, 1) if told else (0, 0))
+        (granted,) = voter.step(MessageType.VOTE, 3, term=3, index=3, log_term=2)
+        assert (granted.reject, granted.commit, granted.log_term) == (False, 0, 0)
+
+
 # Pre-votes
 
 

@@ -256,6 +256,31 @@ def test_a_leader_that_is_removed_leads_on_unless_it_is_to_step_down() -> None:
         assert demoted[1].role is role
 
 
+@pytest.mark.parametrize("pre_vote", [False, True])
+@pytest.mark.parametrize(("told", "role"), [(False, Role.FOLLOWER), (True, Role.LEADER)])
+def test_who_is_left_behind_by_a_removed_leader_can_be_elected(
+    told: bool, role: Role, pre_vote: bool
+) -> None:
+    """Two are to be one. The removed one knows that it is so, has the longer log, and cannot lead any more.
+
+    The other would need its vote for ever, did it not hear with the refusal that the removal is committed.
+    """
+    network = elected(2, step_down_on_removal=True, commit_in_rejections=told, pre_vote=pre_vote)
+    leader, left = network[1], network[2]
+    leader.node.propose_conf_change(change("r1"))
+    (removal,) = leader.pump()
+    leader.node.propose(b"longer")
+    leader.pump()
+    left.node.step(removal)
+    (acknowledged,) = left.pump()
+    leader.node.step(acknowledged)
+    leader.pump()
+    assert (leader.role, members(leader).voters, members(left).voters) == (Role.FOLLOWER, (2,), (1, 2))
+    for _ in range(3):
+        network.campaign(2)
+    assert left.role is role
+
+
 def test_a_transfer_to_who_is_removed_is_given_up() -> None:
     """It could never succeed; one to somebody who stays goes on."""
     for target, left in ((3, 0), (2, 2)):
