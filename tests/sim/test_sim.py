@@ -8,13 +8,15 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from vecdb_replication.raft import MessageType, RawNode
 
 from tests.sim.facts import Violation
 from tests.sim.machine import Registers
-from tests.sim.run import campaign
+from tests.sim.run import attempt, campaign
 from tests.sim.world import World
 
 ROOT = Path(__file__).parents[2]
@@ -79,3 +81,20 @@ def test_a_snapshot_without_its_content_is_noticed(monkeypatch: pytest.MonkeyPat
     told = [verdict.violation for verdict in campaign(10_000, 10, 60, 0, 1) if verdict.violation]
     assert told
     assert all(re.search(r"the snapshot of \d+ is not what entry \d+ led to", each) for each in told)
+
+
+def test_what_makes_no_sense_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host drops it, and would so hide from the other invariants who says it, and why."""
+    beat = RawNode.tick
+
+    def boasting(self: RawNode) -> None:
+        beat(self)
+        raft = self._raft
+        raft.messages = [
+            replace(m, commit=m.commit + 1000) if m.type is MessageType.HEARTBEAT else m
+            for m in raft.messages
+        ]
+
+    monkeypatch.setattr(RawNode, "tick", boasting)
+    verdict = attempt(10_000, 10)
+    assert re.search(r"makes no sense, by node \d: commit index \d+ beyond the last entry", verdict.violation)

@@ -138,7 +138,7 @@ class Watch:
             log.committed,
             log.applied,
             core.role,
-            replica.storage.memberships.since,
+            replica.storage.memberships.newest,
             replica.applied,
         )
         if self._seen.get(held) == now:

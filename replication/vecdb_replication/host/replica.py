@@ -305,13 +305,16 @@ class Replica:
             out.reads += self._reads.answered(state)
         # Asked for before the own log is durable, and again in the same term after a crash, votes for the
         # longer log would count for the shorter one.
-        requests = tuple(m for m in ready.messages if m.type is raft.MessageType.VOTE)
+        requests: list[raft.Message] = []
+        # Those to the storage's threads come last.
         for message in ready.messages:
-            if message.to == raft.APPEND_THREAD:
-                self._append(message, ready, requests, out)
+            if message.type is raft.MessageType.VOTE:
+                requests.append(message)
+            elif message.to == raft.APPEND_THREAD:
+                self._append(message, ready, tuple(requests), out)
             elif message.to == raft.APPLY_THREAD:
                 out.batches.append(self._batch(message))
-            elif message.type is not raft.MessageType.VOTE:
+            else:
                 if message.type is raft.MessageType.SNAP:
                     self._followers.sent_snapshot(message.to)
                 out.messages.append(message)

@@ -215,8 +215,8 @@ class RaftLog:
 
     def has_next_committed(self, allow_unstable: bool) -> bool:
         """Whether there is something to apply now."""
-        # A snapshot is applied first, and alone.
-        if self._applying_paused or self.restoring:
+        # A snapshot is applied first, and alone. Mostly there is nothing committed, which is soon said.
+        if self.applying >= self.committed or self._applying_paused or self.restoring:
             return False
         return self.applying < self._max_appliable(allow_unstable)
 

@@ -140,7 +140,7 @@ class RawNode:
             or raft.lead != soft.lead
             or raft.role is not soft.role
             or raft.log.unstable.has_next
-            or raft.log.has_next_committed(not self._async)
+            or (raft.log.applying < raft.log.committed and raft.log.has_next_committed(not self._async))
         )
 
     def _hard_state_changed(self) -> bool:
