@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -26,7 +27,6 @@ from vecdb_replication.snapshots import (
     ManifestRefused,
     Sharing,
     SnapshotDamaged,
-    finish,
 )
 from vecdb_replication.snapshots import decode as decode_manifest
 
@@ -127,16 +127,7 @@ class CatalogMachine(Sharing):
 
     async def fetch(self, data: bytes, source: FileSource) -> None:
         """See `FileMachine.fetch`."""
-        manifest = _manifest(data)
-        await self._area.incoming.fetch(manifest, source)
-        await finish(self._verify)
-
-    def _verify(self) -> None:
-        try:
-            _read(self._area.incoming.root / _FILE)
-        except (CatalogDamaged, CatalogTooNew) as error:
-            self._area.incoming.clear()
-            raise SnapshotDamaged(f"the catalogue that was sent cannot be used: {error}") from error
+        await self._area.fetch(_manifest(data), source, _verify)
 
     def stage(self, index: int, data: bytes) -> None:
         """See `SnapshotMachine.stage`."""
@@ -151,7 +142,16 @@ class CatalogMachine(Sharing):
             raise LookupError(f"no snapshot of {index} was staged")
         # What the state has not seen of these entries was not for it.
         self._become(replace(_read(staged), applied=index))
-        self._area.forget(index)
+        with suppress(OSError):
+            # `tidy` tries again. The state is in its place, and is not to end for what is left beside it.
+            self._area.forget(index)
+
+
+def _verify(folder: Path) -> None:
+    try:
+        _read(folder / _FILE)
+    except (CatalogDamaged, CatalogTooNew) as error:
+        raise SnapshotDamaged(f"the catalogue that was sent cannot be used: {error}") from error
 
 
 def _manifest(data: bytes) -> Manifest:
