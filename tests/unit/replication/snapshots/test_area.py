@@ -70,6 +70,11 @@ async def test_only_what_arrived_whole_is_staged(tmp_path: Path) -> None:
         await here.fetch(MANIFEST, shelf.source)
     with pytest.raises(LookupError, match="the files of the snapshot at 12 are not here"):
         here.stage(9, MANIFEST)
+    shelf.bytes_left = None
+    await here.fetch(MANIFEST, shelf.source)
+    for other in (manifest_of(snapshot="b2"), manifest_of({"state": FILES["state"]})):
+        with pytest.raises(LookupError):
+            here.stage(9, other)
     assert not here.staged(9).exists()
 
 
