@@ -30,15 +30,16 @@ from vecdb_replication.snapshots import (
 )
 from vecdb_replication.snapshots import decode as decode_manifest
 
-from vecdb.catalog.commands import CatalogResult, decode, perform
+from vecdb.catalog.commands import decode, perform
 from vecdb.catalog.records import CatalogState
+from vecdb.catalog.results import CatalogResult
 from vecdb.durable import is_full, replace_file
 
 CATALOG_GROUP: Final = 1
 """The group that replicates the catalogue; shards have the ids above."""
 
 _MAGIC: Final = b"vecdbcat"
-_FORMAT: Final = 1
+_FORMAT: Final = 2  # 1 knew no tokens
 _FILE: Final = "state"
 # That no more files may be open passes, as a full disk does.
 _NO_HANDLE: Final = frozenset({errno.EMFILE, errno.ENFILE})

@@ -190,7 +190,7 @@ def test_a_write_by_filter_leaves_what_changed_since(node: InProcessNode, name: 
     for session in (b"", bytes([7]) * 16):
         create(node, c := name())
         upsert(node, c, ["a", "b", "c"], payloads=[{"k": 1}] * 3)
-        record = db.collection(c)
+        record = db.state.collections[c]
         stored = [(each.id, each.version) for each in get(node, c, ["a", "b", "c"])]
         upsert(node, c, ["b"], payloads=[{"k": 2}])
 
@@ -230,16 +230,16 @@ def test_a_write_by_filter_gives_up_where_others_write_faster(node: InProcessNod
 
     many = [(str(n), 1) for n in range(20)]
     with pytest.raises(RequestError) as caught:
-        node.run(lambda: writes.settled(db, db.collection(c), many, contended))
+        node.run(lambda: writes.settled(db, db.state.collections[c], many, contended))
     assert (caught.value.code, caught.value.retry_after) == ("ABORTED", 0.1)
     few = many[:3]
-    assert node.run(lambda: writes.settled(db, db.collection(c), few, contended)).count == 0
+    assert node.run(lambda: writes.settled(db, db.state.collections[c], few, contended)).count == 0
 
     async def broken(ids: list[str], versions: list[int | None], attempt: int) -> Outcome:
         return Outcome(failures=[Refusal(0, "INTERNAL", "SHARD_DAMAGED", "broken")])
 
     with pytest.raises(RequestError) as caught:
-        node.run(lambda: writes.settled(db, db.collection(c), few, broken))
+        node.run(lambda: writes.settled(db, db.state.collections[c], few, broken))
     assert (caught.value.code, caught.value.reason) == ("INTERNAL", "SHARD_DAMAGED")
 
 
