@@ -198,6 +198,12 @@ HOST = (
         "        elif False:",
     ),
     Mutant(
+        "an entry may be larger than can be sent",
+        "host/host.py",
+        "        if len(data) > self.max_entry_bytes:",
+        "        if False:",
+    ),
+    Mutant(
         "a newer snapshot is fetched while an older one is staged",
         "host/group.py",
         "        if self.replica.node.restoring or self.held_back is not None:",

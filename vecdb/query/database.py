@@ -69,6 +69,11 @@ class Database:
         """The catalogue as applied here."""
         return self.catalog.state
 
+    @property
+    def max_entry_bytes(self) -> int:
+        """The size of the largest entry that `propose` takes."""
+        return self.host.max_entry_bytes
+
     def opened(self, record: CollectionRecord) -> list[Shard]:
         """The shards of a collection, in order."""
         return [self.shards.get(shard) for shard in record.shards]
