@@ -65,7 +65,7 @@ from vecdb.knowledge import Sandbox
 from vecdb.models import ModelConfigError, ModelPool, ModelRegistry, parse_models
 from vecdb.query import Database
 from vecdb.query.embedding import Embedding
-from vecdb.security import Authenticator, AuthError, TokenFileError
+from vecdb.security import Authenticator, AuthError, Role, TokenFileError
 from vecdb.security.tls import TlsError, server_context, server_credentials
 from vecdb.shards import ShardSet, Watch, open_files
 from vecdb.telemetry import HttpServer, NodeMetrics, standard_routes
@@ -169,7 +169,7 @@ class Node:
             stack.callback(data.close)
             authenticator = Authenticator.from_token_file(self._settings.token_file)
             self._listen_http(stack, authenticator)
-            db, registry = await self._open(stack, data)
+            db, registry = await self._open(stack, data, authenticator)
             sandbox = Sandbox()
             stack.callback(sandbox.close)
             facts = NodeFacts(
@@ -181,7 +181,7 @@ class Node:
                 started=started,
             )
             services = {
-                "Access": AccessService(),
+                "Access": AccessService(db),
                 "Cluster": ClusterService(db, facts),
                 "Collections": CollectionsService(db, self._settings.limits),
                 "Documents": DocumentsService(db, self._settings.limits),
@@ -214,7 +214,9 @@ class Node:
 
     # --- data ----------------------------------------------------------------
 
-    async def _open(self, stack: AsyncExitStack, data: DataDir) -> tuple[Database, ModelRegistry]:
+    async def _open(
+        self, stack: AsyncExitStack, data: DataDir, authenticator: Authenticator
+    ) -> tuple[Database, ModelRegistry]:
         settings = self._settings
         registry = ModelRegistry(parse_models(settings.models))
         pool = ModelPool(registry)
@@ -231,7 +233,8 @@ class Node:
                 "cut an unfinished write off the log", path=str(tear.path), offset=tear.offset, bytes=tear.cut
             )
         host = Host(wal, on_sync=self._metrics.log_synced, on_failure=_die)
-        catalog = CatalogMachine(data.catalog)
+        catalog = CatalogMachine(data.catalog, lambda state: authenticator.follow(state.tokens))
+        authenticator.follow(catalog.state.tokens)
         options = ShardOptions(
             seal_rows=settings.engine.seal_rows,
             threads=settings.engine.threads or None,
@@ -349,8 +352,9 @@ class Node:
 
 
 def _is_authorized(authenticator: Authenticator, authorization: str | None) -> bool:
+    """Metrics tell of all collections, so whoever reads them must be let read them all."""
     try:
-        authenticator.authenticate(authorization)
+        authenticator.authenticate(authorization).principal.require(Role.READ)
     except AuthError:
         return False
     return True

@@ -7,6 +7,7 @@ from vecdb_index.errors import (
     DeadlineExceeded,
     FormatTooNew,
     MutationError,
+    Overtaken,
     ShardBroken,
     ShardClosed,
     ShardDamaged,
@@ -17,10 +18,12 @@ from vecdb_index.errors import (
 )
 from vecdb_index.files import FileSystem, LocalFileSystem
 from vecdb_index.filters import FieldSpec, FieldType
+from vecdb_index.moment import Moment
 from vecdb_index.mutations import AlterFields, Delete, Mutation, Update, Upsert, decode, encode
 from vecdb_index.results import ApplyResult, Failure, Row, SearchResult, SegmentStats, ShardStats
 from vecdb_index.row_cache import RowCache
 from vecdb_index.schema import IndexKind, Metric, Schema, ShardOptions
+from vecdb_index.searcher import Searcher
 from vecdb_index.shard import Shard, WriteRefused
 from vecdb_index.snapshot import Snapshot, SnapshotFile, verify_snapshot
 
@@ -37,12 +40,15 @@ __all__ = [
     "IndexKind",
     "LocalFileSystem",
     "Metric",
+    "Moment",
     "Mutation",
     "MutationError",
+    "Overtaken",
     "Row",
     "RowCache",
     "Schema",
     "SearchResult",
+    "Searcher",
     "SegmentStats",
     "Shard",
     "ShardBroken",

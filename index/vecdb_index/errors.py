@@ -48,3 +48,7 @@ class MutationError(ShardError, ValueError):
 
 class DeadlineExceeded(ShardError, TimeoutError):
     """A search ran past its deadline."""
+
+
+class Overtaken(ShardError):
+    """Documents were written again between being found and being read. A ``Moment`` cannot be overtaken."""

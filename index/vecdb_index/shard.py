@@ -16,25 +16,25 @@ import numpy as np
 import numpy.typing as npt
 from pyroaring import BitMap
 
-from vecdb_index import documents, filters, knn, search
+from vecdb_index import documents, filters
 from vecdb_index.builder import Builder
 from vecdb_index.core import Core, create_directory
 from vecdb_index.documents import Reader
-from vecdb_index.errors import ShardError
+from vecdb_index.errors import Overtaken, ShardError
 from vecdb_index.filters import Filter
 from vecdb_index.keeper import Keeper, scrub, verify
+from vecdb_index.knn import F32
 from vecdb_index.matching import Matcher
+from vecdb_index.moment import Moment
 from vecdb_index.mutations import Delete, Mutation, Update, Upsert, encode
 from vecdb_index.parts import View
 from vecdb_index.plan import Wish
 from vecdb_index.results import ApplyResult, Row, SearchResult, SegmentStats, ShardStats
 from vecdb_index.schema import Schema, ShardOptions
+from vecdb_index.searcher import Limits, Searcher
 from vecdb_index.snapshot import Snapshot
 from vecdb_index.snapshot import take as take_snapshot
 from vecdb_index.store import FILE
-
-MAX_K = 100_000
-MAX_EF = 1_000_000  # a wider search is taken for one as wide as this, and is anyway no wider than its graph
 
 
 class WriteRefused(ShardError):
@@ -46,14 +46,14 @@ class WriteRefused(ShardError):
         self.result = result
 
 
-class Shard:
+class Shard(Searcher):
     """Documents and their vectors in one directory, searched by FAISS. Every method may run on any thread.
 
     Create one with ``Shard.create`` or ``Shard.open``; it is a context manager, and must be closed.
     """
 
     def __init__(self, core: Core) -> None:
-        self._core = core
+        super().__init__(core)
         self._embedded = threading.RLock()
         self._matcher = Matcher(core)
         self._builder = Builder(core)
@@ -217,126 +217,39 @@ class Shard:
 
     # --- searching -----------------------------------------------------------------------------------------
 
-    def search(
-        self,
-        queries: npt.NDArray[np.float32],
-        k: int,
-        *,
-        filter: Filter | None = None,  # noqa: A002 - the word of the API
-        ef: int | None = None,
-        exact: bool = False,
-        recall: float | None = None,
-        threshold: float | None = None,
-        deadline: float | None = None,
-        explain: bool = False,
-    ) -> SearchResult:
-        """The ``k`` nearest documents to each of ``queries``, (nq, dim) or (dim,) float32.
+    @contextmanager
+    def moment(self) -> Iterator[Moment]:
+        """The shard as it is now, to search and fetch in while writes go on.
 
-        The schema's target recall unless ``recall``, ``ef`` or ``exact`` says otherwise. With a filter, every
-        query gets min(k, matches) hits, but a document whose score overflows float32 is none. ``ef`` is cut
-        to the rows there are. ``threshold`` drops scores on the worse side of it. ``deadline`` is a
-        time.monotonic() value; DeadlineExceeded. ValueError for a bad argument, FilterError for a bad filter.
+        What a search finds there is there to be fetched. Meanwhile the database's log cannot be shortened, so
+        that a moment is not for keeping. It waits for a writer in the middle of a transaction; one thread at
+        a time may use it.
         """
-        core = self._core
-        core.check()
-        vectors = self._checked_queries(queries)
-        if not 0 < k <= MAX_K:
-            raise ValueError(f"k must be from 1 to {MAX_K:,}, not {k}")
-        if ef is not None and ef < 1:
-            raise ValueError(f"ef must be at least 1, not {ef}")
-        if recall is not None and not 0.0 < recall <= 1.0:
-            raise ValueError(f"recall must be above 0 and at most 1, not {recall}")
-        wide = None if ef is None else min(ef, MAX_EF)
-        wish = Wish(core.schema.target_recall if recall is None else recall, wide, exact)
-        view = core.view
-        if not explain and filter is None:
-            query = search.Query(vectors, k, wish, core.schema.higher_is_better, None, threshold, deadline)
-            return search.run_on(core.options.threads, view, query, self._ids)
-        return self._planned(vectors, k, wish, filter, threshold, deadline, explain)
+        with self._core.pinned() as (connection, view):
+            yield Moment(self._core, connection, view)
 
-    def _planned(
-        self,
-        vectors: knn.F32,
-        k: int,
-        wish: Wish,
-        where: Filter | None,
-        threshold: float | None,
-        deadline: float | None,
-        explain: bool,
+    def _searched(
+        self, vectors: F32, k: int, wish: Wish, where: Filter | None, limits: Limits, explain: bool
     ) -> SearchResult:
-        core, view = self._core, self._core.view
-        begun = time.perf_counter()
-        matching, by_index = None, True
-        if where is not None:
-            filters.validate(where)
-            matching, view, by_index = self._matcher.latest(where)
-        filtered = time.perf_counter()
-        query = search.Query(vectors, k, wish, core.schema.higher_is_better, matching, threshold, deadline)
-        result = search.run_on(core.options.threads, view, query, self._ids)
-        if explain:
-            result.explain.update(
-                applied_index=view.applied,
-                documents=view.documents,
-                matches=None if matching is None else len(matching),
-                filter_by_index=by_index if where is not None else None,
-                filter_seconds=filtered - begun,
-                search_seconds=time.perf_counter() - filtered,
-                parts=[search.describe(target) for target in search.plan(view, query)],
-            )
-        return result
+        try:
+            return super()._searched(vectors, k, wish, where, limits, explain)
+        except Overtaken:
+            with self.moment() as moment:
+                return moment._searched(vectors, k, wish, where, limits, explain)
 
-    def _checked_queries(self, queries: npt.NDArray[np.float32]) -> knn.F32:
-        vectors = np.ascontiguousarray(queries, dtype=np.float32)
-        if vectors.ndim == 1:
-            vectors = vectors[None, :]
-        dim = self._core.schema.dim
-        if vectors.ndim != 2 or vectors.shape[1] != dim:
-            raise ValueError(f"queries must be (n, {dim}), not {np.shape(queries)}")
-        if not np.isfinite(vectors).all():
-            raise ValueError("queries must be finite")
-        return knn.normalized(vectors) if self._core.schema.metric == "cosine" else vectors
+    def _view(self) -> View:
+        return self._core.view
 
-    def _ids(self, docnos: list[int]) -> dict[int, str]:
+    def _matched(self, where: Filter) -> tuple[BitMap, View, bool]:
+        return self._matcher.latest(where)
+
+    @contextmanager
+    def _reading(self) -> Iterator[tuple[sqlite3.Connection, View]]:
+        view = self._core.view
         with self._core.store.reading() as connection:
-            found = Reader(connection, self._core.view).by_docno(docnos, documents.columns(False, False))
-        return {docno: row.id for docno, row in found.items()}
+            yield connection, view
 
     # --- reading -------------------------------------------------------------------------------------------
-
-    def fetch(
-        self,
-        docnos: Sequence[int] | npt.NDArray[np.int64],
-        *,
-        payload: bool = True,
-        text: bool = True,
-        vector: bool = False,
-    ) -> list[Row | None]:
-        """The documents of a search's ``docnos``, in that order; None for one that was deleted meanwhile.
-
-        What is not asked for is b"" (payload) or None. Vectors are the raw ones, bit for bit.
-        """
-        wanted: list[int] = docnos.tolist() if isinstance(docnos, np.ndarray) else list(map(int, docnos))
-        core = self._core
-        core.check()
-        if payload and text and not vector:
-            return self._whole_rows(wanted)
-        with core.store.reading() as connection:
-            reader = Reader(connection, core.view)
-            found = reader.by_docno(wanted, documents.columns(payload, text))
-            rows = [found.get(docno) for docno in wanted]
-            return reader.with_vectors(rows) if vector else rows
-
-    def _whole_rows(self, docnos: list[int]) -> list[Row | None]:
-        core = self._core
-        rows = core.rows.get(docnos)
-        missing = [docno for docno, row in zip(docnos, rows, strict=True) if row is None]
-        if not missing:
-            return rows
-        view = core.view
-        with core.store.reading() as connection:
-            found = Reader(connection, view).by_docno(missing, documents.columns(True, True))
-        core.remember(view, found.values())
-        return [found.get(docno) if row is None else row for docno, row in zip(docnos, rows, strict=True)]
 
     def get(
         self, ids: Sequence[str], *, payload: bool = True, text: bool = True, vector: bool = False

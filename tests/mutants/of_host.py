@@ -193,7 +193,19 @@ HOST = (
     Mutant(
         "a snapshot is believed before its files are here",
         "host/core.py",
-        "        if isinstance(machine, FileMachine) and held.replica.lacks(message):",
+        "        elif isinstance(machine, FileMachine) and held.replica.lacks(message):",
+        "        elif False:",
+    ),
+    Mutant(
+        "an entry may be larger than can be sent",
+        "host/host.py",
+        "        if len(data) > self.max_entry_bytes:",
+        "        if False:",
+    ),
+    Mutant(
+        "a newer snapshot is fetched while an older one is staged",
+        "host/group.py",
+        "        if self.replica.node.restoring or self.held_back is not None:",
         "        if False:",
     ),
     Mutant(

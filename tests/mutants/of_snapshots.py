@@ -8,8 +8,8 @@ SNAPSHOTS = (
     Mutant(
         "a file of a snapshot is not compared with its checksum",
         "snapshots/incoming.py",
-        "        if self.whole and self._crc == self._entry.crc:",
-        "        if self.whole:",
+        "        return self.whole and self._crc == self._entry.crc",
+        "        return self.whole",
     ),
     Mutant(
         "what lies on the disk already is believed",
@@ -20,8 +20,26 @@ SNAPSHOTS = (
     Mutant(
         "a file of a snapshot is not synced",
         "snapshots/incoming.py",
-        "            self._disk.sync_file(self._path)",
-        "            pass",
+        "        self._disk.sync_file(self._path)",
+        "        pass",
+    ),
+    Mutant(
+        "what could not be synced is synced again",
+        "snapshots/incoming.py",
+        "        self._doubtful = True",
+        "        self._doubtful = False",
+    ),
+    Mutant(
+        "a snapshot is handed over in the middle of a fetch",
+        "snapshots/incoming.py",
+        "            if self._busy:",
+        "            if False:",
+    ),
+    Mutant(
+        "another snapshot than the one that arrived is handed over",
+        "snapshots/incoming.py",
+        "            if self._whole != manifest:\n                raise",
+        "            if self._whole is None:\n                raise",
     ),
     Mutant(
         "the names in a manifest are not looked at",
@@ -32,7 +50,7 @@ SNAPSHOTS = (
     Mutant(
         "a staged snapshot's name is not synced",
         "snapshots/area.py",
-        "        self.disk.sync_folder(target.parent)\n",
+        "            self.disk.sync_folder(target.parent)\n",
         "",
     ),
     Mutant(

@@ -66,6 +66,24 @@ TRANSPORT = (
         "        lane = self._heavy",
     ),
     Mutant(
+        "what is large leaves once nothing urgent waits",
+        "transport/lanes.py",
+        "            if size > room and not first:",
+        "            if size > room and taken:",
+    ),
+    Mutant(
+        "what is urgent waits for all pieces of an entry",
+        "transport/link.py",
+        "            if urgent := self._lanes.take_light(self._options.frame_bytes):",
+        "            if urgent := []:",
+    ),
+    Mutant(
+        "an entry that comes in pieces may be of any size",
+        "transport/codec.py",
+        "        if self._size > self._max_entry_bytes:",
+        "        if False:",
+    ),
+    Mutant(
         "a heartbeat that a read waits for waits for company",
         "transport/link.py",
         "            calm = calm and message.type in _CALM and not message.context",

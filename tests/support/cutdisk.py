@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from vecdb_replication.snapshots import LocalDisk
@@ -15,13 +16,14 @@ class CutDisk(LocalDisk):
     """Counts operations, and raises Cut in place of the one after `limit` of them.
 
     `lose_power` takes back what a power loss may: names that were not synced,
-    the last first, and the second half of bytes that were not.
+    the last first, folders with all in them, and the second half of bytes that were not.
     """
 
     def __init__(self, limit: int | None = None) -> None:
         self.limit = limit
         self.done: list[str] = []
         self.room: int | None = None
+        self._made: list[Path] = []
         self._renamed: list[tuple[Path, Path]] = []
         self._written: dict[Path, int] = {}
 
@@ -32,6 +34,7 @@ class CutDisk(LocalDisk):
 
     def mkdir(self, path: Path) -> None:
         self._count("mkdir")
+        self._made += [each for each in (path, *path.parents) if not each.exists()]
         super().mkdir(path)
 
     def write_at(self, path: Path, offset: int, data: bytes) -> None:
@@ -47,12 +50,14 @@ class CutDisk(LocalDisk):
     def sync_folder(self, path: Path) -> None:
         self._count("sync_folder")
         super().sync_folder(path)
+        self._made = [each for each in self._made if each.parent != path]
         self._renamed = [each for each in self._renamed if each[1].parent != path]
 
     def rename(self, source: Path, target: Path) -> None:
         self._count("rename")
         super().rename(source, target)
         self._renamed.append((source, target))
+        self._made = [_moved(path, source, target) for path in self._made if path != source]
         self._written = {_moved(path, source, target): start for path, start in self._written.items()}
 
     def remove(self, path: Path) -> None:
@@ -70,8 +75,10 @@ class CutDisk(LocalDisk):
                 with path.open("r+b") as file:
                     file.truncate(start + (size - start) // 2)
         for source, target in reversed(self._renamed):
-            if target.exists() and not source.exists():
+            if target.exists() and source.parent.exists() and not source.exists():
                 target.rename(source)
+        for path in self._made:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _moved(path: Path, source: Path, target: Path) -> Path:

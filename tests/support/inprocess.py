@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -33,7 +32,6 @@ from vecdb_proto.v1 import (
 from tests.support.node import HOST, free_port
 from vecdb.config import Settings
 from vecdb.config.endpoint import Endpoint
-from vecdb.data_dir import DataDir
 from vecdb.models import ModelRegistry
 from vecdb.node import Node
 from vecdb.query import Database
@@ -53,8 +51,8 @@ class _Watched(Node):
 
     database: Database
 
-    async def _open(self, stack: AsyncExitStack, data: DataDir) -> tuple[Database, ModelRegistry]:
-        self.database, registry = await super()._open(stack, data)
+    async def _open(self, *given: Any) -> tuple[Database, ModelRegistry]:
+        self.database, registry = await super()._open(*given)
         return self.database, registry
 
 

@@ -52,7 +52,7 @@ def ids(values: Sequence[str], limits: Limits, field: str = "ids") -> list[str]:
         raise _over(field, f"has {len(found)} ids", "max_batch", limits.max_batch)
     if len(set(found)) != len(found):
         at, twice = _first_repeated(found)
-        raise invalid(f"{field}[{at}]", f"{_short(twice)} is in the request twice", "DUPLICATE_ID")
+        raise invalid(f"{field}[{at}]", f"{short(twice)} is in the request twice", "DUPLICATE_ID")
     for at, value in enumerate(found):
         size = len(value) if value.isascii() else len(value.encode())
         if not 1 <= size <= limits.max_id_bytes:
@@ -77,7 +77,8 @@ def _first_repeated(values: Sequence[str]) -> tuple[int, str]:
     raise AssertionError("called where a value is repeated")
 
 
-def _short(value: str) -> str:
+def short(value: str) -> str:
+    """What was sent, quoted, no longer than an answer should quote it."""
     return repr(value if len(value) <= 40 else value[:40] + "...")
 
 
@@ -209,7 +210,7 @@ def _nesting(value: Any, left: int, field: str) -> None:
     if type(value) is dict:
         if not _STRINGS.issuperset(map(type, value)):
             key = next(key for key in value if type(key) is not str)
-            raise invalid(field, f"has a key that is no string: {_short(str(key))}", "BAD_PAYLOAD")
+            raise invalid(field, f"has a key that is no string: {short(str(key))}", "BAD_PAYLOAD")
         value = value.values()
     # Most levels have nothing below them, which this tells without a step of Python for each value.
     if not _CONTAINERS.isdisjoint(map(type, value)):

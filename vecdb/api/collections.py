@@ -13,10 +13,10 @@ from vecdb_proto.v1 import common_pb2
 
 from vecdb.api import checks, convert
 from vecdb.api.dispatch import Call
+from vecdb.api.permits import permitted
 from vecdb.catalog import AlterCollection, CollectionRecord, UpdateAliases
 from vecdb.config import Limits
 from vecdb.query import Database, RequestError
-from vecdb.query.errors import no_collection
 from vecdb.security import Role
 from vecdb.shards import UnknownShard
 
@@ -33,7 +33,7 @@ class CollectionsService:
 
     async def Create(self, request: pb.CreateCollectionRequest, call: Call) -> pb.CreateCollectionResponse:
         """Make a collection."""
-        call.principal.require(Role.ADMIN)
+        call.principal.require(Role.ADMIN, request.config.name)
         record, shards = await self._declared(request.config)
         made = await self._db.create(record, shards, request.if_not_exists)
         return pb.CreateCollectionResponse(collection=await self._info(made), session=self._token(made))
@@ -99,8 +99,7 @@ class CollectionsService:
         self, request: pb.DescribeCollectionRequest, call: Call
     ) -> pb.DescribeCollectionResponse:
         """What a collection is and how it does."""
-        call.principal.require(Role.READ, request.collection)
-        record = self._db.collection(request.collection)
+        record = permitted(self._db, call, Role.READ, request.collection)
         await self._db.await_fresh(record.shards, convert.freshness(request.read))
         return pb.DescribeCollectionResponse(collection=await self._info(record), session=self._token(record))
 
@@ -108,16 +107,16 @@ class CollectionsService:
         """Every collection that the caller may read, by name."""
         await self._db.await_fresh((), convert.freshness(request.read))
         infos = []
-        for name, record in sorted(self._db.state.collections.items()):
-            if call.principal.role_on(name) is not None:
+        state = self._db.state
+        for name, record in sorted(state.collections.items()):
+            if call.principal.may(Role.READ, (name, *state.aliases_of(name))):
                 infos.append(await self._listed(record))
         token = convert.session_token(self._db.positions([]))
         return pb.ListCollectionsResponse(collections=infos, session=token)
 
     async def Alter(self, request: pb.AlterCollectionRequest, call: Call) -> pb.AlterCollectionResponse:
         """Change fields, target recall or the model's name."""
-        call.principal.require(Role.ADMIN)
-        record = self._db.collection(request.collection)
+        record = permitted(self._db, call, Role.ADMIN, request.collection)
         add = convert.fields(request.add_fields, "add_fields")
         recall = round(request.target_recall, 6) if request.HasField("target_recall") else None
         if recall is not None:
@@ -147,9 +146,7 @@ class CollectionsService:
 
     async def Drop(self, request: pb.DropCollectionRequest, call: Call) -> pb.DropCollectionResponse:
         """Drop a collection for good."""
-        call.principal.require(Role.ADMIN)
-        if self._db.state.resolve(request.collection) is None:
-            raise no_collection(request.collection)
+        permitted(self._db, call, Role.ADMIN, request.collection)
         await self._db.drop(request.collection)
         return pb.DropCollectionResponse(session=convert.session_token(self._db.positions([])))
 

@@ -21,9 +21,10 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
 from vecdb.api.errors import DETAILS_KEY, as_request_error, grpc_code, shortened, status_of
+from vecdb.api.streams import while_good
 from vecdb.query import RequestError
 from vecdb.query.errors import invalid
-from vecdb.security import Authenticator, Principal
+from vecdb.security import Authenticator, Bearer, Principal
 from vecdb.telemetry import NodeMetrics, RpcMeter
 
 log = structlog.get_logger(__name__)
@@ -35,14 +36,19 @@ Handler = Callable[[Any, "Call"], Any]
 class Call:
     """One RPC as a service sees it."""
 
-    __slots__ = ("_context", "_tell", "principal")
+    __slots__ = ("_context", "_tell", "bearer")
 
     def __init__(
-        self, context: Context, principal: Principal, tell: Callable[[Exception, Context], RequestError]
+        self, context: Context, bearer: Bearer, tell: Callable[[Exception, Context], RequestError]
     ) -> None:
         self._context = context
         self._tell = tell
-        self.principal = principal
+        self.bearer = bearer
+
+    @property
+    def principal(self) -> Principal:
+        """Who calls."""
+        return self.bearer.principal
 
     def refusal(self, error: Exception) -> RequestError:
         """What the caller is told of an error; one that is nobody's fault is logged."""
@@ -134,9 +140,7 @@ class Dispatcher:
             return grpc.stream_stream_rpc_method_handler(self._stream(answer, meter), parse, serialize)
         return grpc.unary_stream_rpc_method_handler(self._stream(answer, meter), parse, serialize)
 
-    def _principal(self, context: Context) -> Principal:
-        if self._authenticator.is_open:
-            return self._authenticator.authenticate(None)
+    def _bearer(self, context: Context) -> Bearer:
         for key, value in context.invocation_metadata() or ():
             if key == "authorization":
                 return self._authenticator.authenticate(str(value))
@@ -144,7 +148,7 @@ class Dispatcher:
 
     def _call(self, context: Context) -> Call:
         """The call, if its caller may be told apart and still waits."""
-        call = Call(context, self._principal(context), self._refusal)
+        call = Call(context, self._bearer(context), self._refusal)
         if call.seconds_left() == 0:
             raise RequestError("DEADLINE_EXCEEDED", "OVERLOADED", "the deadline had passed on arrival")
         return call
@@ -170,7 +174,8 @@ class Dispatcher:
                     if type(request) is Malformed:
                         raise request.refusal()
                     requests = _well_formed(request) if hasattr(request, "__aiter__") else request
-                    async for reply in answer(requests, self._call(context)):
+                    call = self._call(context)
+                    async for reply in while_good(answer(requests, call), call.bearer):
                         yield reply
                 except Exception as error:
                     await self._refuse(error, context, served)

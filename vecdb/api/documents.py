@@ -13,6 +13,7 @@ from vecdb_proto.v1 import documents_pb2 as pb
 
 from vecdb.api import checks, convert, filters
 from vecdb.api.dispatch import Call
+from vecdb.api.permits import permitted
 from vecdb.catalog import CollectionRecord
 from vecdb.config import Limits
 from vecdb.query import Database, RequestError, reads, writes
@@ -36,8 +37,7 @@ class DocumentsService:
 
     async def Upsert(self, request: pb.UpsertRequest, call: Call) -> pb.WriteResponse:
         """Write documents."""
-        call.principal.require(Role.WRITE, request.collection)
-        record = self._db.collection(request.collection)
+        record = permitted(self._db, call, Role.WRITE, request.collection)
         mutation = await self._upsert(request, record, call.principal.name)
         return self._written(await writes.write(self._db, record, mutation))
 
@@ -88,8 +88,7 @@ class DocumentsService:
 
     async def Update(self, request: pb.UpdateRequest, call: Call) -> pb.WriteResponse:
         """Change payloads."""
-        call.principal.require(Role.WRITE, request.collection)
-        record = self._db.collection(request.collection)
+        record = permitted(self._db, call, Role.WRITE, request.collection)
         checks.payload(request.payload, self._limits, "payload")
         removed = checks.remove_keys(request.remove_keys)
         if not request.payload and not request.remove_keys and not request.replace:
@@ -115,8 +114,7 @@ class DocumentsService:
 
     async def Delete(self, request: pb.DeleteRequest, call: Call) -> pb.WriteResponse:
         """Delete by ids, filter or source."""
-        call.principal.require(Role.WRITE, request.collection)
-        record = self._db.collection(request.collection)
+        record = permitted(self._db, call, Role.WRITE, request.collection)
         session, sequence = checks.session(request.options.session_id, request.options.sequence)
         if request.source:
             if request.ids or request.HasField("filter"):
@@ -164,8 +162,7 @@ class DocumentsService:
 
     async def Get(self, request: pb.GetRequest, call: Call) -> pb.GetResponse:
         """Documents by id."""
-        call.principal.require(Role.READ, request.collection)
-        record = self._db.collection(request.collection)
+        record = permitted(self._db, call, Role.READ, request.collection)
         ids = checks.ids(request.ids, self._limits)
         parts = convert.parts(request)
         await self._fresh(record, request)
@@ -174,8 +171,7 @@ class DocumentsService:
 
     async def Scroll(self, request: pb.ScrollRequest, call: Call) -> pb.ScrollResponse:
         """Documents in id order."""
-        call.principal.require(Role.READ, request.collection)
-        record = self._db.collection(request.collection)
+        record = permitted(self._db, call, Role.READ, request.collection)
         limit = request.limit or min(_DEFAULT_PAGE, self._limits.max_batch)
         checks.between(limit, 1, self._limits.max_batch, "limit", "max_batch")
         after = cursor(request.cursor)
@@ -198,8 +194,7 @@ class DocumentsService:
 
     async def Count(self, request: pb.CountRequest, call: Call) -> pb.CountResponse:
         """How many documents there are, or match."""
-        call.principal.require(Role.READ, request.collection)
-        record = self._db.collection(request.collection)
+        record = permitted(self._db, call, Role.READ, request.collection)
         where = filters.parse(request.filter, self._limits) if request.HasField("filter") else None
         await self._fresh(record, request)
         found = await reads.count(self._db, record, where)

@@ -30,7 +30,7 @@ def as_request_error(error: BaseException) -> RequestError | None:
         case RequestError():
             return error
         case AuthError():
-            return RequestError(error.code, error.reason, str(error))
+            return RequestError(error.code, error.reason, str(error), metadata=error.metadata)
         case FilterError():
             return RequestError(
                 "INVALID_ARGUMENT",

@@ -15,6 +15,7 @@ from vecdb.api import checks, convert, filters
 from vecdb.api.dispatch import Call
 from vecdb.api.documents import cursor
 from vecdb.api.errors import as_request_error
+from vecdb.api.permits import permitted
 from vecdb.catalog import CollectionRecord
 from vecdb.config import Limits
 from vecdb.knowledge import ChunkOptions, Citation, Format, Sandbox, SourceError, detect
@@ -118,8 +119,7 @@ class KnowledgeService:
             self._room.give_back(len(data))
 
     def _ingestor(self, header: pb.IngestHeader, call: Call) -> Ingestor:
-        call.principal.require(Role.WRITE, header.collection)
-        record = self._db.collection(header.collection)
+        record = permitted(self._db, call, Role.WRITE, header.collection)
         if not record.model:
             problem = f"collection {record.name!r} has no model, so it cannot take texts"
             raise checks.invalid("header.collection", problem, "MODEL_REQUIRED")
@@ -180,8 +180,7 @@ class KnowledgeService:
 
     async def ListSources(self, request: pb.ListSourcesRequest, call: Call) -> pb.ListSourcesResponse:
         """The sources of a collection."""
-        call.principal.require(Role.READ, request.collection)
-        record = self._db.collection(request.collection)
+        record = permitted(self._db, call, Role.READ, request.collection)
         limit = request.limit or min(1_000, self._limits.max_batch)
         checks.between(limit, 1, self._limits.max_batch, "limit", "max_batch")
         checks.between(len(request.prefix.encode()), 0, _MAX_PREFIX, "prefix")
@@ -204,8 +203,7 @@ class KnowledgeService:
 
     async def DeleteSources(self, request: pb.DeleteSourcesRequest, call: Call) -> pb.DeleteSourcesResponse:
         """Delete all passages of sources."""
-        call.principal.require(Role.WRITE, request.collection)
-        record = self._db.collection(request.collection)
+        record = permitted(self._db, call, Role.WRITE, request.collection)
         checks.between(len(request.uris), 1, 1_000, "uris")
         total = Outcome()
         for at, uri in enumerate(request.uris):
@@ -222,8 +220,7 @@ class KnowledgeService:
 
     async def Retrieve(self, request: pb.RetrieveRequest, call: Call) -> pb.RetrieveResponse:
         """Passages that answer a question, with citations."""
-        call.principal.require(Role.READ, request.collection)
-        record = self._db.collection(request.collection)
+        record = permitted(self._db, call, Role.READ, request.collection)
         question = checks.query_text(request.question, self._limits, "question")
         budget = request.token_budget or 1_500
         checks.between(budget, 32, 200_000, "token_budget")

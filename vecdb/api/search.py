@@ -14,6 +14,7 @@ from vecdb_proto.v1 import search_pb2 as pb
 from vecdb.api import checks, choices, convert, filters
 from vecdb.api.dispatch import Call
 from vecdb.api.errors import status_of
+from vecdb.api.permits import permitted
 from vecdb.catalog import CollectionRecord
 from vecdb.config import Limits
 from vecdb.query import Database, RequestError, choosing, reads, searches
@@ -41,8 +42,7 @@ class SearchService:
 
     async def Search(self, request: pb.SearchRequest, call: Call) -> pb.SearchResponse:
         """One query."""
-        call.principal.require(Role.READ, request.collection)
-        record = self._db.collection(request.collection)
+        record = permitted(self._db, call, Role.READ, request.collection)
         wanted = self._wanted(request.options, call)
         self._refuse_mode(request.options)
         choice = choices.parse(request.options, wanted, record, self._limits)
@@ -64,8 +64,7 @@ class SearchService:
 
     async def SearchBatch(self, request: pb.SearchBatchRequest, call: Call) -> pb.SearchBatchResponse:
         """Many queries, answered in columns."""
-        call.principal.require(Role.READ, request.collection)
-        record = self._db.collection(request.collection)
+        record = permitted(self._db, call, Role.READ, request.collection)
         wanted = self._wanted(request.options, call)
         self._refuse_mode(request.options)
         choice = choices.parse(request.options, wanted, record, self._limits)

@@ -4,9 +4,9 @@
 machine behind its Raft group.
 """
 
+from vecdb.catalog.access import CreateToken, RevokeToken
 from vecdb.catalog.commands import (
     AlterCollection,
-    CatalogResult,
     Command,
     CreateCollection,
     DropCollection,
@@ -18,6 +18,7 @@ from vecdb.catalog.commands import (
 )
 from vecdb.catalog.machine import CATALOG_GROUP, CatalogDamaged, CatalogMachine, CatalogTooNew
 from vecdb.catalog.records import MAX_FIELDS, CatalogState, CollectionRecord
+from vecdb.catalog.results import CatalogResult
 
 __all__ = [
     "CATALOG_GROUP",
@@ -31,8 +32,10 @@ __all__ = [
     "CollectionRecord",
     "Command",
     "CreateCollection",
+    "CreateToken",
     "DropCollection",
     "Genesis",
+    "RevokeToken",
     "UnknownCommand",
     "UpdateAliases",
     "decode",

@@ -14,23 +14,15 @@ from typing import Any, Final, TypeAlias
 
 import msgpack
 
-from vecdb.catalog.records import CatalogState, CollectionRecord
+from vecdb.catalog.access import CreateToken, RevokeToken, create_token, revoke_token
+from vecdb.catalog.records import CatalogState, CollectionRecord, dump_token, load_token
+from vecdb.catalog.results import CatalogResult
 
 FORMAT_VERSION: Final = 1
 
 
 class UnknownCommand(Exception):
     """A newer vecdb wrote the entry; this replica must stop rather than apply something else."""
-
-
-@dataclass(frozen=True, slots=True)
-class CatalogResult:
-    """What became of a command: `code` is empty for done, else the name of a gRPC status."""
-
-    code: str = ""
-    reason: str = ""
-    message: str = ""
-    record: CollectionRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +66,9 @@ class DropCollection:
     name: str
 
 
-Command: TypeAlias = Genesis | CreateCollection | AlterCollection | UpdateAliases | DropCollection
+Command: TypeAlias = (
+    Genesis | CreateCollection | AlterCollection | UpdateAliases | DropCollection | CreateToken | RevokeToken
+)
 
 
 def encode(command: Command) -> bytes:
@@ -98,6 +92,10 @@ def encode(command: Command) -> bytes:
             parts = ["update_aliases", command.changes]
         case DropCollection():
             parts = ["drop_collection", command.name]
+        case CreateToken():
+            parts = ["create_token", dump_token(command.token)]
+        case RevokeToken():
+            parts = ["revoke_token", command.token_id]
     packed: bytes = msgpack.packb([FORMAT_VERSION, *parts])
     return packed
 
@@ -123,6 +121,8 @@ _DECODERS: Final[dict[str, Callable[..., Command]]] = {
     ),
     "update_aliases": lambda changes: UpdateAliases(_pairs(changes)),
     "drop_collection": DropCollection,
+    "create_token": lambda stored: CreateToken(load_token(stored)),
+    "revoke_token": RevokeToken,
 }
 
 
@@ -139,6 +139,10 @@ def perform(state: CatalogState, command: Command) -> tuple[CatalogState, Catalo
             return _alias(state, command)
         case DropCollection():
             return _drop(state, command)
+        case CreateToken():
+            return create_token(state, command)
+        case RevokeToken():
+            return revoke_token(state, command)
 
 
 def _genesis(state: CatalogState, command: Genesis) -> tuple[CatalogState, CatalogResult]:

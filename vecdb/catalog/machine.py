@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -26,19 +27,19 @@ from vecdb_replication.snapshots import (
     ManifestRefused,
     Sharing,
     SnapshotDamaged,
-    finish,
 )
 from vecdb_replication.snapshots import decode as decode_manifest
 
-from vecdb.catalog.commands import CatalogResult, decode, perform
+from vecdb.catalog.commands import decode, perform
 from vecdb.catalog.records import CatalogState
+from vecdb.catalog.results import CatalogResult
 from vecdb.durable import is_full, replace_file
 
 CATALOG_GROUP: Final = 1
 """The group that replicates the catalogue; shards have the ids above."""
 
 _MAGIC: Final = b"vecdbcat"
-_FORMAT: Final = 1
+_FORMAT: Final = 2  # 1 knew no tokens
 _FILE: Final = "state"
 # That no more files may be open passes, as a full disk does.
 _NO_HANDLE: Final = frozenset({errno.EMFILE, errno.ENFILE})
@@ -127,16 +128,7 @@ class CatalogMachine(Sharing):
 
     async def fetch(self, data: bytes, source: FileSource) -> None:
         """See `FileMachine.fetch`."""
-        manifest = _manifest(data)
-        await self._area.incoming.fetch(manifest, source)
-        await finish(self._verify)
-
-    def _verify(self) -> None:
-        try:
-            _read(self._area.incoming.root / _FILE)
-        except (CatalogDamaged, CatalogTooNew) as error:
-            self._area.incoming.clear()
-            raise SnapshotDamaged(f"the catalogue that was sent cannot be used: {error}") from error
+        await self._area.fetch(_manifest(data), source, _verify)
 
     def stage(self, index: int, data: bytes) -> None:
         """See `SnapshotMachine.stage`."""
@@ -151,7 +143,16 @@ class CatalogMachine(Sharing):
             raise LookupError(f"no snapshot of {index} was staged")
         # What the state has not seen of these entries was not for it.
         self._become(replace(_read(staged), applied=index))
-        self._area.forget(index)
+        with suppress(OSError):
+            # `tidy` tries again. The state is in its place, and is not to end for what is left beside it.
+            self._area.forget(index)
+
+
+def _verify(folder: Path) -> None:
+    try:
+        _read(folder / _FILE)
+    except (CatalogDamaged, CatalogTooNew) as error:
+        raise SnapshotDamaged(f"the catalogue that was sent cannot be used: {error}") from error
 
 
 def _manifest(data: bytes) -> Manifest:

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
+from vecdb.security import Grant, Role, Token
+
 MAX_FIELDS: Final = 64  # declared in one collection
 FIRST_SHARD: Final = 2  # 1 is the catalogue's own group
 
@@ -43,6 +45,19 @@ class CollectionRecord:
         return cls(**shaped)
 
 
+def dump_token(token: Token) -> dict[str, Any]:
+    """As plain values."""
+    stored: dict[str, Any] = {name: getattr(token, name) for name in Token.__dataclass_fields__}
+    stored["grants"] = [(grant.collection, int(grant.role)) for grant in token.grants]
+    return stored
+
+
+def load_token(stored: Mapping[str, Any]) -> Token:
+    """The inverse of `dump_token`, after a trip through msgpack."""
+    grants = tuple(Grant(collection, Role(role)) for collection, role in stored["grants"])
+    return Token(**{**stored, "grants": grants})
+
+
 @dataclass(frozen=True, slots=True)
 class CatalogState:
     """The whole catalogue as of `applied`."""
@@ -54,6 +69,8 @@ class CatalogState:
     next_shard: int = FIRST_SHARD
     collections: Mapping[str, CollectionRecord] = field(default_factory=lambda: MappingProxyType({}))
     aliases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    tokens: Mapping[str, Token] = field(default_factory=lambda: MappingProxyType({}))
+    """By their ids."""
 
     def resolve(self, name: str) -> CollectionRecord | None:
         """The collection of a name or an alias."""
@@ -76,13 +93,16 @@ class CatalogState:
             "next_shard": self.next_shard,
             "collections": [asdict(record) for record in self.collections.values()],
             "aliases": dict(self.aliases),
+            "tokens": [dump_token(token) for token in self.tokens.values()],
         }
 
     @classmethod
     def load(cls, stored: Mapping[str, Any]) -> CatalogState:
-        """The inverse of `dump`; KeyError and TypeError where it does not fit."""
+        """The inverse of `dump`, also of an older version's; KeyError and TypeError where it does not fit."""
         records = map(CollectionRecord.load, stored["collections"])
         shaped = dict(stored)
         shaped["collections"] = MappingProxyType({record.name: record for record in records})
         shaped["aliases"] = MappingProxyType(dict(stored["aliases"]))
+        tokens = map(load_token, stored.get("tokens", ()))
+        shaped["tokens"] = MappingProxyType({token.token_id: token for token in tokens})
         return cls(**shaped)

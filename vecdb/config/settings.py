@@ -58,7 +58,12 @@ class Limits(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_message_bytes: Size = Field(
-        default=64 * MIB, ge=64 * KIB, le=GIB, description="Bytes of one gRPC message."
+        # Half of what an entry of the log may have: what a request writes becomes one, and the vectors of
+        # its texts come on top.
+        default=64 * MIB,
+        ge=64 * KIB,
+        le=128 * MIB,
+        description="Bytes of one gRPC message.",
     )
     max_batch: int = Field(default=10_000, ge=1, le=100_000, description="Documents or ids in one request.")
     max_batch_queries: int = Field(default=1_000, ge=1, le=10_000, description="Queries in one SearchBatch.")

@@ -9,13 +9,13 @@ from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from vecdb_index import DeadlineExceeded, Row, Shard
+from vecdb_index import DeadlineExceeded, Row, Searcher
 from vecdb_index.filters import Filter
 
 from vecdb.catalog import CollectionRecord
 from vecdb.query.budget import Budget, sliced
 from vecdb.query.reads import Parts
-from vecdb.query.searches import Step, Wanted, ask, explained
+from vecdb.query.searches import Step, Wanted, ask, explained, rows_of
 
 F32 = npt.NDArray[np.float32]
 T = TypeVar("T")
@@ -39,7 +39,7 @@ class Candidate(NamedTuple, Generic[T]):
 class Asked:
     """One query, (1, dim) float32, over the shards of a collection. `left_out` are ids that are no hits."""
 
-    shards: Sequence[Shard]
+    shards: Sequence[Searcher]
     record: CollectionRecord
     query: F32
     wanted: Wanted
@@ -52,7 +52,7 @@ class Asked:
     ) -> tuple[list[Candidate[T]], bool]:
         """The `width` best candidates, and whether there may be more.
 
-        `keep` is given each row with these `parts`. DeadlineExceeded between reads.
+        `keep` is given each row with these `parts`. DeadlineExceeded between reads; Overtaken.
         """
         explain = self.wanted.explain and not self.steps
         wanted = replace(self.wanted, k=width, offset=0, where=where, explain=explain)
@@ -69,23 +69,23 @@ class Asked:
                 found += [
                     Candidate(sign * score, row.id, place, docno, keep(row))
                     for (docno, score), row in zip(some, rows, strict=True)
-                    if row is not None and row.id not in self.left_out
+                    if row.id not in self.left_out
                 ]
         found.sort(key=lambda candidate: candidate[:2])
         # Beyond as many as each shard was asked for, the ranking may have gaps.
         return found[:width], more or len(found) > width
 
-    def hits(self, chosen: Sequence[Candidate[T]], budget: Budget) -> list[tuple[float, Row] | None]:
-        """Score and row of each candidate; None for one that was deleted meanwhile."""
+    def hits(self, chosen: Sequence[Candidate[T]], budget: Budget) -> list[tuple[float, Row]]:
+        """Score and row of each candidate. DeadlineExceeded between reads; Overtaken."""
         parts, sign = self.wanted.parts, self.sign
-        hits: list[tuple[float, Row] | None] = [None] * len(chosen)
+        hits: dict[int, tuple[float, Row]] = {}
         for place, shard in enumerate(self.shards):
             for some in sliced([at for at, candidate in enumerate(chosen) if candidate.place == place]):
                 rows = self._rows(shard, [chosen[at].docno for at in some], parts)
                 budget.take(rows)
                 for at, row in zip(some, rows, strict=True):
-                    hits[at] = None if row is None else (sign * chosen[at].distance, row)
-        return hits
+                    hits[at] = (sign * chosen[at].distance, row)
+        return [hits[at] for at in range(len(chosen))]
 
     def check_deadline(self) -> None:
         """DeadlineExceeded once it has passed."""
@@ -97,6 +97,6 @@ class Asked:
         """What turns a score into a distance, and back."""
         return 1.0 if self.record.metric == "l2" else -1.0
 
-    def _rows(self, shard: Shard, docnos: list[int], parts: Parts) -> list[Row | None]:
+    def _rows(self, shard: Searcher, docnos: list[int], parts: Parts) -> list[Row]:
         self.check_deadline()
-        return shard.fetch(docnos, payload=parts.payload, text=parts.text, vector=parts.vector)
+        return rows_of(shard, docnos, parts)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from vecdb_index import Shard
+from vecdb_index import Searcher, Shard
 
 from vecdb.catalog import CollectionRecord
 from vecdb.query.budget import Budget
-from vecdb.query.candidates import Asked, Candidate
+from vecdb.query.candidates import Asked
 from vecdb.query.database import Database
 from vecdb.query.diversity import Diversity, chosen
 from vecdb.query.grouping import GroupBy, Grouping, text_of
-from vecdb.query.searches import Found, Step, Wanted
+from vecdb.query.searches import Found, Step, Wanted, undisturbed
 
 F32 = npt.NDArray[np.float32]
 Choice: TypeAlias = GroupBy | Diversity
@@ -50,12 +50,19 @@ def _run(
     budget = Budget(wanted.max_bytes)
     found = []
     for query in queries:
-        asked = Asked(shards, record, query[None, :], wanted, left_out)
-        if isinstance(choice, GroupBy):
-            found.append(_grouped(asked, choice, budget))
-        else:
-            found.append(_diverse(asked, choice, budget))
+
+        def answer(asked: Sequence[Searcher], query: F32 = query) -> Found:
+            return _answer(Asked(asked, record, query[None, :], wanted, left_out), choice)
+
+        each = undisturbed(shards, answer)
+        budget.take(row for _, row in each.hits)
+        found.append(each)
     return found
+
+
+def _answer(asked: Asked, choice: Choice) -> Found:
+    budget = Budget(asked.wanted.max_bytes)
+    return _grouped(asked, choice, budget) if isinstance(choice, GroupBy) else _diverse(asked, choice, budget)
 
 
 def _grouped(asked: Asked, by: GroupBy, budget: Budget) -> Found:
@@ -64,7 +71,7 @@ def _grouped(asked: Asked, by: GroupBy, budget: Budget) -> Found:
     groups = list(grouping.run().items())[asked.wanted.offset :]
     members = list(chain.from_iterable(members for _, members in groups))
     names = [text_of(group) for group, members in groups for _ in members]
-    found = _found(asked, members, names, budget)
+    found = Found(asked.hits(members, budget), groups=names)
     details = {
         "field": by.field,
         "groups": str(len(groups)),
@@ -76,18 +83,9 @@ def _grouped(asked: Asked, by: GroupBy, budget: Budget) -> Found:
 
 def _diverse(asked: Asked, by: Diversity, budget: Budget) -> Found:
     begun = time.perf_counter()
-    found = _found(asked, chosen(asked, by)[asked.wanted.offset :], [], budget)
+    found = Found(asked.hits(chosen(asked, by)[asked.wanted.offset :], budget))
     details = {"lambda": f"{by.relevance:g}", "candidates": str(by.candidates)}
     return _explained(asked, found, "diversity", begun, details)
-
-
-def _found(asked: Asked, members: Sequence[Candidate[Any]], names: Sequence[str], budget: Budget) -> Found:
-    hits = asked.hits(members, budget)
-    # A document that was deleted since the search began is not shown.
-    return Found(
-        [hit for hit in hits if hit is not None],
-        groups=[name for name, hit in zip(names, hits, strict=True) if hit is not None] if names else (),
-    )
 
 
 def _explained(asked: Asked, found: Found, name: str, begun: float, details: dict[str, str]) -> Found:

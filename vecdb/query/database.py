@@ -27,12 +27,13 @@ from vecdb.catalog import (
     Command,
     CreateCollection,
     DropCollection,
+    RevokeToken,
     UpdateAliases,
     encode,
 )
 from vecdb.durable import is_full
 from vecdb.query.embedding import Embedding
-from vecdb.query.errors import RequestError, invalid, no_collection, of_group
+from vecdb.query.errors import RequestError, invalid, of_group
 from vecdb.query.sessions import Freshness, Positions, await_fresh
 from vecdb.shards import ShardSet, open_files
 
@@ -68,12 +69,10 @@ class Database:
         """The catalogue as applied here."""
         return self.catalog.state
 
-    def collection(self, name: str) -> CollectionRecord:
-        """By name or alias. RequestError NOT_FOUND."""
-        record = self.catalog.state.resolve(name)
-        if record is None:
-            raise no_collection(name)
-        return record
+    @property
+    def max_entry_bytes(self) -> int:
+        """The size of the largest entry that `propose` takes."""
+        return self.host.max_entry_bytes
 
     def opened(self, record: CollectionRecord) -> list[Shard]:
         """The shards of a collection, in order."""
@@ -124,7 +123,7 @@ class Database:
         if record.name not in self.state.collections:
             self._refuse_too_many(shard_count)
         try:
-            done = await self._change(CreateCollection(record, shard_count))
+            done = await self.change(CreateCollection(record, shard_count))
         except RequestError as refused:
             held = self.state.collections.get(record.name)
             if not (if_not_exists and refused.code == "ALREADY_EXISTS" and held is not None):
@@ -198,7 +197,7 @@ class Database:
     async def _undo(self, record: CollectionRecord) -> None:
         """Take back a collection whose shards could not be made, if that can be done."""
         try:
-            await self._change(DropCollection(record.name))
+            await self.change(DropCollection(record.name))
             await self.shards.drop(record)
         except (RequestError, GroupError, LogError, OSError) as error:
             # Where it stays, its shards are made as soon as that can be done.
@@ -214,7 +213,7 @@ class Database:
             if len(kept | {name for name, _ in command.add_fields}) > MAX_FIELDS:
                 problem = f"a collection has at most {MAX_FIELDS} fields"
                 raise invalid("add_fields", problem, "LIMIT_EXCEEDED")
-        done = await self._change(command)
+        done = await self.change(command)
         assert done.record is not None, "an altered collection has a record"
         await self._ensure(done.record)
         return done.record
@@ -230,7 +229,7 @@ class Database:
         if len(after) > max(_MAX_ALIASES, len(held)):
             message = f"there may be {_MAX_ALIASES} aliases, and this would make {len(after)}"
             raise RequestError("RESOURCE_EXHAUSTED", "LIMIT_EXCEEDED", message)
-        await self._change(command)
+        await self.change(command)
 
     async def drop(self, name: str) -> None:
         """Drop a collection for good."""
@@ -243,12 +242,14 @@ class Database:
                 "BAD_ARGUMENT",
                 f"{name!r} is an alias; drop the collection by its name",
             )
-        done = await self._change(DropCollection(name))
+        done = await self.change(DropCollection(name))
         assert done.record is not None, "a dropped collection has a record"
         await self.shards.drop(done.record)
 
-    async def _change(self, command: Command) -> CatalogResult:
-        frees = isinstance(command, DropCollection)
+    async def change(self, command: Command) -> CatalogResult:
+        """Change the catalogue alone. RequestError for what it refuses."""
+        # What shuts somebody out must not wait for room on the disk either.
+        frees = isinstance(command, DropCollection | RevokeToken)
         result: Any = (await self.propose(CATALOG_GROUP, encode(command), frees=frees)).result
         assert isinstance(result, CatalogResult), "the catalogue answers with its own type"
         if result.code:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from vecdb_replication.host import (
     ChangeRefused,
+    EntryTooLarge,
     GroupBlocked,
     GroupDamaged,
     GroupError,
@@ -73,6 +74,8 @@ def of_group(error: GroupError | LogError) -> RequestError:
 
 def _told(error: GroupError | LogError) -> tuple[str, str, float | None]:
     match error:
+        case EntryTooLarge():
+            return "RESOURCE_EXHAUSTED", "LIMIT_EXCEEDED", None
         case LogBusy():
             return "RESOURCE_EXHAUSTED", "OVERLOADED", 0.2
         case GroupBlocked() | LogFull():

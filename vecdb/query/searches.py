@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from vecdb_index import Row, SearchResult, Shard
+from vecdb_index import Overtaken, Row, Searcher, SearchResult, Shard
 from vecdb_index.filters import Filter
 
 from vecdb.catalog import CollectionRecord
 from vecdb.query.budget import UNBOUNDED, Budget, sliced
 from vecdb.query.database import Database
 from vecdb.query.reads import EVERYTHING, Parts
+
+T = TypeVar("T")
 
 F32 = npt.NDArray[np.float32]
 Step: TypeAlias = tuple[str, int, dict[str, str]]
@@ -64,8 +67,35 @@ async def search(db: Database, record: CollectionRecord, queries: F32, wanted: W
     """The hits of each query, (nq, dim) float32. RequestError where they take too many bytes."""
     shards = db.opened(record)
     if len(queries) == 1 and _is_cheap(shards, wanted, record):
-        return _run(shards, record, queries, wanted)
-    return await db.run(_run, shards, record, queries, wanted)
+        try:
+            return _run(shards, record, queries, wanted)
+        except Overtaken:
+            # Again, and off the loop: a moment may have to wait for a writer.
+            return await db.run(in_a_moment, shards, lambda held: _run(held, record, queries, wanted))
+    return await db.run(undisturbed, shards, lambda asked: _run(asked, record, queries, wanted))
+
+
+def undisturbed(shards: Sequence[Shard], work: Callable[[Sequence[Searcher]], T]) -> T:
+    """What `work` finds and reads in shards; where writes come between the two, in one moment of each."""
+    try:
+        return work(shards)
+    except Overtaken:
+        return in_a_moment(shards, work)
+
+
+def in_a_moment(shards: Sequence[Shard], work: Callable[[Sequence[Searcher]], T]) -> T:
+    """What `work` finds and reads in one moment of each shard, that nothing comes between."""
+    with ExitStack() as held:
+        return work([held.enter_context(shard.moment()) for shard in shards])
+
+
+def rows_of(shard: Searcher, docnos: Sequence[int], parts: Parts) -> list[Row]:
+    """The documents that a search of this shard found. Overtaken where one is no longer there."""
+    rows = shard.fetch(docnos, payload=parts.payload, text=parts.text, vector=parts.vector)
+    found = [row for row in rows if row is not None]
+    if len(found) < len(rows):
+        raise Overtaken("a document that was found was written again before it was read")
+    return found
 
 
 def _is_cheap(shards: Sequence[Shard], wanted: Wanted, record: CollectionRecord) -> bool:
@@ -80,7 +110,7 @@ def _is_cheap(shards: Sequence[Shard], wanted: Wanted, record: CollectionRecord)
     return rows * record.dim <= _INLINE_FLOATS
 
 
-def _run(shards: Sequence[Shard], record: CollectionRecord, queries: F32, wanted: Wanted) -> list[Found]:
+def _run(shards: Sequence[Searcher], record: CollectionRecord, queries: F32, wanted: Wanted) -> list[Found]:
     answers = [ask(shard, queries, record, wanted) for shard in shards]
     if len(answers) == 1:
         answer = _past(answers[0], wanted.offset) if wanted.offset else answers[0]
@@ -94,7 +124,7 @@ def _run(shards: Sequence[Shard], record: CollectionRecord, queries: F32, wanted
     return found
 
 
-def ask(shard: Shard, queries: F32, record: CollectionRecord, wanted: Wanted) -> SearchResult:
+def ask(shard: Searcher, queries: F32, record: CollectionRecord, wanted: Wanted) -> SearchResult:
     """One shard's part of a search, its offset not yet left out."""
     return shard.search(
         queries,
@@ -121,32 +151,28 @@ def _past(answer: SearchResult, offset: int) -> SearchResult:
     )
 
 
-def _rows(shard: Shard, answer: SearchResult, parts: Parts, budget: Budget) -> list[Row | None]:
-    rows: list[Row | None] = []
+def _rows(shard: Searcher, answer: SearchResult, parts: Parts, budget: Budget) -> list[Row]:
+    rows: list[Row] = []
     for docnos in sliced(answer.docnos.tolist()):
-        some = shard.fetch(docnos, payload=parts.payload, text=parts.text, vector=parts.vector)
+        some = rows_of(shard, docnos, parts)
         # A document that many queries hit stands in the answer as often.
         budget.take(some)
         rows += some
     return rows
 
 
-def _fetched(shard: Shard, answer: SearchResult, parts: Parts, budget: Budget) -> list[Found]:
-    rows = _rows(shard, answer, parts, budget)
-    scores: list[float] = answer.scores.tolist()
+def _fetched(shard: Searcher, answer: SearchResult, parts: Parts, budget: Budget) -> list[Found]:
+    hits = list(zip(answer.scores.tolist(), _rows(shard, answer, parts, budget), strict=True))
     found = []
     start = 0
     for count in answer.counts.tolist():
-        end = start + count
-        # A document that was deleted since the search began is not shown.
-        hits = [(scores[at], row) for at in range(start, end) if (row := rows[at]) is not None]
-        found.append(Found(hits))
-        start = end
+        found.append(Found(hits[start : start + count]))
+        start += count
     return found
 
 
 def _merged(
-    shards: Sequence[Shard], answers: Sequence[SearchResult], record: CollectionRecord, wanted: Wanted
+    shards: Sequence[Searcher], answers: Sequence[SearchResult], record: CollectionRecord, wanted: Wanted
 ) -> list[Found]:
     """Merge by score, then id. Rows are fetched once for all queries of a shard."""
     # Each shard reads as many hits as the answer has; those that are not in it are not its bytes.

@@ -83,9 +83,14 @@ async def write(db: Database, record: CollectionRecord, mutation: DocumentWrite)
     Shards are independent: where some fail, the outcome says which documents
     were not written. Where all fail there is nothing to tell but the error,
     and of several one that leaves it open whether something was written.
+    RESOURCE_EXHAUSTED where a part is larger than an entry may be: then
+    nothing was written to any shard.
     """
     parts = slots.split(mutation.ids, record.shards)
-    jobs = [_propose(db, shard, _part(mutation, positions)) for shard, positions in parts.items()]
+    entries = {shard: encode(_part(mutation, positions)) for shard, positions in parts.items()}
+    _refuse_too_large(max(map(len, entries.values()), default=0), db.max_entry_bytes)
+    frees = isinstance(mutation, Delete)
+    jobs = [_propose(db, shard, entry, frees=frees) for shard, entry in entries.items()]
     answers = await asyncio.gather(*jobs, return_exceptions=True)
     outcome = Outcome()
     errors: list[RequestError] = []
@@ -170,10 +175,22 @@ async def settled(
     raise RequestError("ABORTED", "VERSION_CONFLICT", "the matching documents keep changing", retry_after=0.1)
 
 
-async def _propose(db: Database, shard: int, mutation: DocumentWrite) -> ApplyResult:
+def _refuse_too_large(size: int, limit: int) -> None:
+    if size <= limit:
+        return
+    problem = f"a shard's part takes {size} bytes, and an entry of the log takes at most {limit}"
+    raise RequestError(
+        "RESOURCE_EXHAUSTED",
+        "LIMIT_EXCEEDED",
+        f"ids: {problem} (max_entry_bytes), vectors of texts included; write fewer documents at a time",
+        violations=[("ids", problem)],
+        metadata={"limit": "max_entry_bytes"},
+    )
+
+
+async def _propose(db: Database, shard: int, entry: bytes, *, frees: bool) -> ApplyResult:
     db.shards.get(shard)
-    frees = isinstance(mutation, Delete)
-    result: Any = (await db.propose(shard, encode(mutation), frees=frees)).result
+    result: Any = (await db.propose(shard, entry, frees=frees)).result
     assert isinstance(result, ApplyResult), "a shard answers with its own type"
     return result
 

@@ -1,16 +1,22 @@
 """TLS, tokens, and who may do what."""
 
-from vecdb.security.auth import ANONYMOUS, ROOT, Authenticator, AuthError, Grant, Principal, Role
-from vecdb.security.tokens import TokenFileError, read_token_file
+from vecdb.security.auth import Authenticator, Bearer
+from vecdb.security.principals import ANONYMOUS, RESERVED, ROOT, AuthError, Grant, Principal, Role
+from vecdb.security.tokens import Token, TokenFileError, digest, new_secret, read_token_file
 
 __all__ = [
     "ANONYMOUS",
+    "RESERVED",
     "ROOT",
     "AuthError",
     "Authenticator",
+    "Bearer",
     "Grant",
     "Principal",
     "Role",
+    "Token",
     "TokenFileError",
+    "digest",
+    "new_secret",
     "read_token_file",
 ]

@@ -1,14 +1,36 @@
-"""Token files. Standard library only: the command line reads them too."""
+"""Tokens, and the files that hold them. Standard library only: the command line reads them too."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import stat
+from dataclasses import dataclass
 from pathlib import Path
+
+from vecdb.security.principals import Grant
 
 MIN_TOKEN_CHARACTERS = 16
 MAX_TOKEN_CHARACTERS = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token of the catalogue: everything but its secret, of which the SHA-256 is kept.
+
+    `principal` is the author of what is written under it. Times are in
+    milliseconds since the Unix epoch; 0 is never, and no limit.
+    """
+
+    token_id: str
+    digest: bytes
+    principal: str
+    grants: tuple[Grant, ...]
+    created_at_ms: int
+    expires_at_ms: int = 0
+    requests_per_second: int = 0
+    concurrent_requests: int = 0
 
 
 class TokenFileError(Exception):
@@ -41,6 +63,11 @@ def read_token_file(path: Path) -> str:
             f"must hold one token of at most {MAX_TOKEN_CHARACTERS} printable ASCII characters, no spaces"
         )
     return token
+
+
+def new_secret() -> str:
+    """256 random bits, base64url without padding (43 characters)."""
+    return secrets.token_urlsafe(32)
 
 
 def digest(token: str) -> bytes:

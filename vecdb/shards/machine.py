@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -33,7 +34,6 @@ from vecdb_replication.snapshots import (
     SnapshotDamaged,
     check_room,
     decode,
-    finish,
     recover_folder,
     replace_folder,
 )
@@ -130,8 +130,7 @@ class ShardMachine(Sharing):
     async def fetch(self, data: bytes, source: FileSource) -> None:
         """See `FileMachine.fetch`. All of the snapshot is compared with the engine's own checksums, too."""
         manifest = self._decode(data)
-        await self._area.incoming.fetch(manifest, source)
-        await finish(self._verify, manifest)
+        await self._area.fetch(manifest, source, partial(self._verify, manifest))
 
     def _decode(self, data: bytes) -> Manifest:
         manifest = decode(data)
@@ -143,28 +142,25 @@ class ShardMachine(Sharing):
             raise ManifestRefused(f"no shard has these files: {', '.join(strange[:3]) or 'no database'}")
         return manifest
 
-    def _verify(self, manifest: Manifest) -> None:
-        incoming = self._area.incoming
+    def _verify(self, manifest: Manifest, folder: Path) -> None:
         # A shard that has sealed nothing yet has no file in it, and needs it all the same.
-        self._area.disk.mkdir(incoming.root / "segments")
+        self._area.disk.mkdir(folder / "segments")
         try:
-            applied = verify_snapshot(incoming.root, self._options, pace=_PACE)
+            applied = verify_snapshot(folder, self._options, pace=_PACE)
         except (ShardDamaged, FormatTooNew) as error:
-            incoming.clear()
             raise SnapshotDamaged(f"the shard that was sent cannot be used: {error}") from error
         if applied > manifest.index:
-            incoming.clear()
             raise SnapshotDamaged(f"the shard has entry {applied}, and its manifest says {manifest.index}")
 
     def stage(self, index: int, data: bytes) -> None:
         """See `SnapshotMachine.stage`."""
-        manifest, area = self._decode(data), self._area
-        if not area.staged(index).exists() and area.incoming.holds(manifest):
-            path = area.incoming.root / _INSTALLED
-            area.disk.write_at(path, 0, _packed(index))
-            area.disk.sync_file(path)
-            area.disk.sync_folder(path.parent)
-        area.stage(index, manifest)
+
+        def mark(folder: Path) -> None:
+            path = folder / _INSTALLED
+            self._area.disk.write_at(path, 0, _packed(index))
+            self._area.disk.sync_file(path)
+
+        self._area.stage(index, self._decode(data), mark)
 
     def install(self, index: int) -> None:
         """See `SnapshotMachine.install`. Where the disk does not let it: StorageFull, and again later."""

@@ -15,6 +15,7 @@ is promised, and how it is tried.
 from vecdb_replication.host.core import HostCore, Locate
 from vecdb_replication.host.errors import (
     ChangeRefused,
+    EntryTooLarge,
     GroupBlocked,
     GroupDamaged,
     GroupError,
@@ -31,6 +32,7 @@ from vecdb_replication.host.machine import FileMachine, SnapshotMachine, StateMa
 from vecdb_replication.host.network import MemoryNetwork
 from vecdb_replication.host.status import Committed, GroupStatus
 from vecdb_replication.host.work import (
+    MAX_ENTRY_BYTES,
     Envelope,
     Fetch,
     Options,
@@ -44,8 +46,10 @@ from vecdb_replication.host.work import (
 )
 
 __all__ = [
+    "MAX_ENTRY_BYTES",
     "ChangeRefused",
     "Committed",
+    "EntryTooLarge",
     "Envelope",
     "Fetch",
     "FileMachine",

@@ -185,9 +185,14 @@ class HostCore:
             held.replica.step(message)
 
     def _offered(self, held: Group, sender: str, message: raft.Message) -> None:
-        """Hold a snapshot's message back until its files are here: it must not be believed before."""
+        """Hold a snapshot's message back until its files are here: it must not be believed before.
+
+        And until none is under way: what is fetched must not get in the way of what is being staged.
+        """
         machine = held.machine
-        if isinstance(machine, FileMachine) and held.replica.lacks(message):
+        if held.takes_snapshot:
+            held.newer = (sender, message)
+        elif isinstance(machine, FileMachine) and held.replica.lacks(message):
             self._fetches.append(Fetch(held.id, sender, machine, message))
         else:
             self._take_snapshot(held, sender, message)
@@ -200,8 +205,14 @@ class HostCore:
         """The files of a snapshot are here: its message goes in."""
         held = self.groups.get(fetch.group)
         if held is not None and held.machine is fetch.machine and held.failure is None:
-            self._guarded(held, self._take_snapshot, held, fetch.sender, fetch.message)
+            self._guarded(held, self._arrived, held, fetch.sender, fetch.message)
             self._touch(held)
+
+    def _arrived(self, held: Group, sender: str, message: raft.Message) -> None:
+        if held.takes_snapshot:
+            held.newer = (sender, message)
+        else:
+            self._take_snapshot(held, sender, message)
 
     def unreachable(self, peer: str) -> None:
         """The connection to a peer broke: what was sent is probably lost."""
@@ -278,6 +289,9 @@ class HostCore:
         return found
 
     def _collect(self, held: Group, appends: list[Append]) -> None:
+        if held.newer is not None and not held.takes_snapshot:
+            newer, held.newer = held.newer, None
+            self._offered(held, *newer)
         out = held.replica.collect()
         appends += out.appends
         self._absorb(held, out)

@@ -9,6 +9,14 @@ class GroupError(Exception):
     """The base of what a group answers a proposal with."""
 
 
+class EntryTooLarge(GroupError):
+    """What was proposed is larger than an entry may be; nothing was written. `limit` is in bytes."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(f"an entry of {size} bytes, and {limit} is the limit")
+        self.limit = limit
+
+
 class UnknownGroup(GroupError):
     """This node holds no replica of the group."""
 

@@ -50,7 +50,7 @@ class Fetches:
             self._current[group] = fetch
         else:
             self._newer[group] = fetch
-            if fetch.message.term > current.message.term:
+            if fetch.message.term > current.message.term and not task.cancelling():
                 # What its sender says of a term that is over would not be listened to.
                 task.cancel()
 

@@ -41,6 +41,8 @@ class Group:
     """While a snapshot is being staged, its append and those behind it."""
     offer: tuple[str, raft.Message] | None = None
     """The last snapshot's message that went in, and who sent it: taken up again, should it not be written."""
+    newer: tuple[str, raft.Message] | None = None
+    """A snapshot's message that came while another one was under way: it waits until that is in its place."""
     staged: Append | None = None
     """The append whose snapshot was staged last."""
 
@@ -80,6 +82,14 @@ class Group:
         if self.failure is not None or replica.inbox or replica.wants_snapshot or replica.node.has_ready():
             return True
         return bool(self.queue) and self.task is None
+
+    @property
+    def takes_snapshot(self) -> bool:
+        """Whether a snapshot has gone in and is not in the state's place yet."""
+        if self.replica.node.restoring or self.held_back is not None:
+            return True
+        installing = self.task is not None and self.task.install > 0
+        return installing or any(batch.install for batch in self.queue)
 
     def next_task(self) -> Task | None:
         """What to apply now, if anything: whole batches, and a snapshot alone."""

@@ -15,6 +15,7 @@ from vecdb_replication import raft
 from vecdb_replication.host.compaction import Compactor
 from vecdb_replication.host.core import HostCore, Locate
 from vecdb_replication.host.errors import (
+    EntryTooLarge,
     GroupBlocked,
     GroupError,
     HostClosed,
@@ -378,12 +379,17 @@ class Host:
         self._core.transfer(group, replica)
         self._schedule()
 
+    @property
+    def max_entry_bytes(self) -> int:
+        """The size of the largest entry that `propose` takes."""
+        return self._core.options.max_entry_bytes
+
     # --- writing -------------------------------------------------------------
 
     async def propose(self, group: int, data: bytes) -> Committed:
         """Write an entry; returns once it is durable, on a quorum, and applied here. It must not be empty.
 
-        Raises UnknownGroup, HostClosed, GroupBlocked, GroupStopped, NotLeader,
+        Raises EntryTooLarge, UnknownGroup, HostClosed, GroupBlocked, GroupStopped, NotLeader,
         ProposalLost, OutcomeUnknown and LogBusy. Of these only a GroupBlocked
         with `durable` set, a GroupStopped and an OutcomeUnknown leave it open
         whether the entry takes effect. LogFailed means that the node is about
@@ -397,6 +403,8 @@ class Host:
         self._group(group)
         if self._closed:
             raise HostClosed("the node is shutting down")
+        if len(data) > self.max_entry_bytes:
+            raise EntryTooLarge(len(data), self.max_entry_bytes)
         size = _OVERHEAD + len(data)
         if self._queued_bytes and self._queued_bytes + size > self._max_queued_bytes:
             raise LogBusy(

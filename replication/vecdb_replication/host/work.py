@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from vecdb_replication import raft, wal
 from vecdb_replication.host.incidents import Incident
@@ -208,6 +208,10 @@ class Pass:
     incidents: list[Incident] = field(default_factory=list)
 
 
+MAX_ENTRY_BYTES: Final = 256 << 20
+"""An entry of any group. All nodes of a cluster have to hold to the same limit."""
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """How the groups of a host behave. Ticks are of `tick_seconds`, sizes in bytes."""
@@ -222,6 +226,8 @@ class Options:
     """
     read_ticks: int = 5
     """How long an unanswered read waits before it is asked again."""
+    max_entry_bytes: int = MAX_ENTRY_BYTES
+    """What may be proposed as one entry, also by a group of one: it may have others to send it to one day."""
     max_message_bytes: int = 1 << 20
     max_inflight_messages: int = 64
     max_inflight_bytes: int = 32 << 20

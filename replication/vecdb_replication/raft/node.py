@@ -143,6 +143,11 @@ class RawNode:
             or (raft.log.applying < raft.log.committed and raft.log.has_next_committed(not self._async))
         )
 
+    @property
+    def restoring(self) -> bool:
+        """Whether a snapshot has begun to take the log's place, and is not stored yet."""
+        return self._raft.log.restoring
+
     def _hard_state_changed(self) -> bool:
         raft, before = self._raft, self._hard_state
         return raft.log.committed != before.commit or raft.term != before.term or raft.vote != before.vote

@@ -10,8 +10,14 @@ while somebody fetches them. docs/snapshots.md is the whole story.
 
 from vecdb_replication.snapshots.area import Area, Sharing, recover_folder, replace_folder
 from vecdb_replication.snapshots.disk import Disk, LocalDisk
-from vecdb_replication.snapshots.errors import SnapshotCut, SnapshotDamaged, SnapshotError, SnapshotGone
-from vecdb_replication.snapshots.incoming import Incoming, check_room, finish
+from vecdb_replication.snapshots.errors import (
+    SnapshotBusy,
+    SnapshotCut,
+    SnapshotDamaged,
+    SnapshotError,
+    SnapshotGone,
+)
+from vecdb_replication.snapshots.incoming import Incoming, check_room
 from vecdb_replication.snapshots.manifest import FileEntry, Manifest, ManifestRefused, decode
 from vecdb_replication.snapshots.outgoing import Outgoing, SnapshotFile
 from vecdb_replication.snapshots.source import Files, FileSource
@@ -28,6 +34,7 @@ __all__ = [
     "ManifestRefused",
     "Outgoing",
     "Sharing",
+    "SnapshotBusy",
     "SnapshotCut",
     "SnapshotDamaged",
     "SnapshotError",
@@ -35,7 +42,6 @@ __all__ = [
     "SnapshotGone",
     "check_room",
     "decode",
-    "finish",
     "recover_folder",
     "replace_folder",
 ]

@@ -1,19 +1,22 @@
 """The snapshots of one group: those it gives, the one it gets, and those that wait to be put in place.
 
 `out/NAME`      made here, for others to fetch
-`in`            on its way here
+`in/HASH`       on its way here, of the snapshot whose manifest has this hash
 `staged/INDEX`  whole, verified and durable; the log may name it
 """
 
 from __future__ import annotations
 
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from vecdb_replication.snapshots.disk import Disk, LocalDisk
-from vecdb_replication.snapshots.incoming import RESERVE_BYTES, Incoming
+from vecdb_replication.snapshots.incoming import RESERVE_BYTES, Check, Incoming, accept, finish, incomplete
 from vecdb_replication.snapshots.manifest import Manifest
 from vecdb_replication.snapshots.outgoing import KEEP_SECONDS, Outgoing, SnapshotFile
+from vecdb_replication.snapshots.source import FileSource
 
 _REPLACED: Final = ".replaced"
 
@@ -34,28 +37,71 @@ class Area:
         self.disk = disk or LocalDisk()
         self.outgoing = Outgoing(root / "out", group, self.disk, keep_seconds=keep_seconds)
         self.incoming = Incoming(root / "in", self.disk, reserve=reserve)
+        self._lock = threading.Lock()
+        self._staged: dict[int, Manifest] = {}
+        """Those of this process. What is left of an earlier one gives way to what arrives now."""
 
     def staged(self, index: int) -> Path:
         """Where the staged snapshot of an index is, if it is."""
         return self.root / "staged" / str(index)
 
-    def stage(self, index: int, manifest: Manifest) -> None:
+    async def fetch(self, manifest: Manifest, source: FileSource, check: Check = accept) -> None:
+        """See `Incoming.fetch`. Nothing is fetched of a snapshot that is staged already."""
+        if not await finish(self._is_staged, manifest):
+            await self.incoming.fetch(manifest, source, check)
+
+    def _is_staged(self, manifest: Manifest) -> bool:
+        with self._lock:
+            return self._staged_as(manifest) is not None
+
+    def stage(self, index: int, manifest: Manifest, prepare: Check = accept) -> None:
         """Make what has arrived the staged snapshot of `index`, durably.
 
-        Raises LookupError where it has not arrived whole, OSError. Where that
-        index is staged already, nothing happens: one index has one state.
+        `prepare(folder)` may add to it. Raises LookupError where it has not
+        arrived whole, SnapshotBusy, OSError. Where it is staged already, nothing happens.
         """
         target = self.staged(index)
-        if target.exists():
-            return
-        if not self.incoming.holds(manifest):
-            raise LookupError(f"the files of the snapshot at {index} are not here")
-        self.disk.mkdir(target.parent)
-        self.disk.sync_folder(self.root)
-        self.incoming.hand_over(target)
-        # The target's name before the source's loss: should only one survive, there are two.
-        self.disk.sync_folder(target.parent)
-        self.disk.sync_folder(self.root)
+        with self._lock:
+            before = self._staged_as(manifest)
+            if before == index:
+                return
+            self.disk.mkdir(target.parent)
+            # Above the area's own folder too: it may be as new as what is in it.
+            for folder in (self.root, self.root.parent):
+                self.disk.sync_folder(folder)
+            if before is None:
+                self.incoming.hand_over(manifest, target, prepare)
+            else:
+                self._stage_again(before, target, prepare)
+            self._settle(target)
+            self._staged[index] = manifest
+
+    def _staged_as(self, manifest: Manifest) -> int | None:
+        """The index that a snapshot is staged for, if it is, by this process, and is still whole."""
+        for index, staged in self._staged.items():
+            if staged == manifest and incomplete(self.staged(index), manifest) is None:
+                return index
+        return None
+
+    def _stage_again(self, before: int, target: Path, prepare: Check) -> None:
+        """One that the log did not take was offered for another index."""
+        folder = self.staged(before)
+        del self._staged[before]
+        prepare(folder)
+        self.disk.sync_folder(folder)
+        self.disk.remove(target)
+        self.disk.rename(folder, target)
+
+    def _settle(self, target: Path) -> None:
+        try:
+            # The target's name before the source's loss: should only one survive, there are two.
+            self.disk.sync_folder(target.parent)
+            self.disk.sync_folder(self.incoming.root)
+        except OSError:
+            # Synced again it might seem to be durable, and not be.
+            with suppress(OSError):
+                self.disk.remove(target)
+            raise
 
     def tidy(self, index: int) -> None:
         """Remove what nobody needs any more, the state being at `index`. OSError."""
@@ -66,11 +112,11 @@ class Area:
     def forget(self, index: int) -> None:
         """Remove staged snapshots up to an index: the state has passed them. OSError."""
         folder = self.root / "staged"
-        if not folder.exists():
-            return
-        for path in folder.iterdir():
-            if not path.name.isdecimal() or int(path.name) <= index:
-                self.disk.remove(path)
+        with self._lock:
+            self._staged = {at: each for at, each in self._staged.items() if at > index}
+            for path in list(folder.iterdir()) if folder.exists() else ():
+                if not path.name.isdecimal() or int(path.name) <= index:
+                    self.disk.remove(path)
 
 
 class Sharing:

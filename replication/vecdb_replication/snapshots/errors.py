@@ -17,3 +17,7 @@ class SnapshotDamaged(SnapshotError):
 
 class SnapshotCut(SnapshotError):
     """The files stopped coming before their end: to be gone on with from there."""
+
+
+class SnapshotBusy(SnapshotError):
+    """Something else is done with what has arrived at this moment: to be tried again."""

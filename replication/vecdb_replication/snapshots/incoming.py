@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
+import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
 import crc32c
 
 from vecdb_replication.snapshots.disk import Disk
-from vecdb_replication.snapshots.errors import SnapshotCut, SnapshotDamaged
+from vecdb_replication.snapshots.errors import SnapshotBusy, SnapshotCut, SnapshotDamaged
 from vecdb_replication.snapshots.manifest import FileEntry, Manifest
 from vecdb_replication.snapshots.source import FileSource
 
@@ -25,17 +28,30 @@ ATTEMPTS: Final = 3
 """How often a file is fetched whose bytes turn out to be wrong."""
 
 _STEP: Final = 1 << 20
+# Of a hash, in a folder's name: enough for no two snapshots ever to share one.
+_DIGITS: Final = 32
 
 T = TypeVar("T")
 
+Check = Callable[[Path], None]
+"""Looks at the folder of a snapshot, or adds to it."""
+
+
+def accept(_: Path) -> None:
+    """Any snapshot is good as it is."""
+
 
 class Incoming:
-    """The one snapshot of a group that is being fetched into `root`, which belongs to this object.
+    """What is on its way to one group, under `root`, which belongs to this object.
 
-    One fetch at a time. What is there when a fetch begins is used as far as
-    the manifest asks for files of the same name, size and checksum, also
-    after a crash and for another snapshot: every byte is compared with the
-    checksum before a file counts.
+    Each snapshot arrives in a folder of its own, named by its manifest. Whoever
+    fetches, hands over or clears away owns all of it, and who comes meanwhile
+    is refused: what was found to be whole is what is handed over.
+
+    What is there when a fetch begins is used as far as the manifest asks for
+    files of the same name, size and checksum, also after a crash and for
+    another snapshot: every byte is compared with the checksum before a file
+    counts.
     """
 
     def __init__(
@@ -53,72 +69,158 @@ class Incoming:
         self._lock = threading.Lock()
         self._busy = False
         self._used = clock()
+        self._at = root
+        """The folder of the last fetch, which `_verified` is about."""
         self._verified: set[FileEntry] = set()
+        self._whole: Manifest | None = None
+        self._doubtful = False
+        """Whether a sync failed: what can be read here is not to be believed any more."""
 
-    async def fetch(self, manifest: Manifest, source: FileSource) -> None:
-        """Bring all files here, compared with their checksums and synced.
+    def folder(self, manifest: Manifest) -> Path:
+        """Where a snapshot arrives."""
+        return self.root / hashlib.sha256(manifest.encode()).hexdigest()[:_DIGITS]
 
-        Raises LookupError where the source has it not; SnapshotDamaged;
-        SnapshotCut, or what the source raised, where it is worth trying again;
-        OSError, of these ENOSPC at once where there is too little room. What
-        has arrived stays.
+    async def fetch(self, manifest: Manifest, source: FileSource, check: Check = accept) -> None:
+        """Bring all files here, compared with their checksums, found good by `check`, and synced.
+
+        `check(folder)` runs on another thread; where it raises SnapshotDamaged,
+        nothing of the snapshot stays. Raises LookupError where the source has
+        it not; SnapshotDamaged; SnapshotCut, SnapshotBusy, or what the source
+        raised, where it is worth trying again; OSError, of these ENOSPC at once
+        where there is too little room. What has arrived stays.
         """
-        with self._lock:
-            assert not self._busy, "one fetch at a time"
-            self._busy = True
-        try:
-            await finish(self._begin, manifest)
-            for entry in manifest.files:
-                if entry not in self._verified:
-                    await self._fetch_file(manifest.snapshot, entry, source)
-            await finish(self._end, manifest)
-        finally:
-            self._used = self._clock()
-            self._busy = False
+        with self._owned():
+            try:
+                if self._whole != manifest:
+                    await self._fetch(manifest, source, check)
+            finally:
+                self._used = self._clock()
+
+    async def _fetch(self, manifest: Manifest, source: FileSource, check: Check) -> None:
+        await finish(self._begin, manifest)
+        for entry in manifest.files:
+            if entry not in self._verified:
+                await self._fetch_file(manifest.snapshot, entry, source)
+        await finish(self._end, manifest, check)
 
     def holds(self, manifest: Manifest) -> bool:
         """Whether everything has arrived, in the life of this process."""
-        return self._verified.issuperset(manifest.files)
+        return self._whole == manifest
 
-    def clear(self) -> None:
-        """Throw away what has arrived. OSError."""
-        self._verified.clear()
-        self._disk.remove(self.root)
+    def hand_over(self, manifest: Manifest, target: Path, prepare: Check = accept) -> None:
+        """Make the folder of a snapshot that has arrived the folder `target`, not durably yet.
 
-    def hand_over(self, target: Path) -> None:
-        """Give the folder another name, not durable yet. OSError."""
-        self._disk.rename(self.root, target)
-        self._verified.clear()
+        `prepare(folder)` may add to it before. Raises LookupError where it has
+        not arrived whole, SnapshotBusy, OSError.
+        """
+        with self._owned():
+            if self._whole != manifest:
+                raise LookupError(f"the files of the snapshot at {manifest.index} are not here")
+            prepare(self._at)
+            self._sync_folder(self._at)
+            if (name := incomplete(self._at, manifest)) is not None:
+                self._doubt()
+                raise LookupError(f"{name} of the snapshot at {manifest.index} is not as it came")
+            self._disk.remove(target)
+            self._disk.rename(self._at, target)
+            self._forget()
 
     def tidy(self) -> None:
         """Throw away what nobody has gone on with for long. OSError."""
-        with self._lock:
-            if not self._busy and self._clock() - self._used > KEEP_SECONDS:
+        with suppress(SnapshotBusy), self._owned():
+            if self._clock() - self._used > KEEP_SECONDS:
                 self._used = self._clock()
-                self.clear()
+                self._clear()
+
+    @contextmanager
+    def _owned(self) -> Iterator[None]:
+        """Nobody else touches anything meanwhile."""
+        with self._lock:
+            if self._busy:
+                raise SnapshotBusy(f"{self.root} is in use")
+            self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
+
+    def _forget(self) -> None:
+        self._verified.clear()
+        self._whole = None
+
+    def _doubt(self) -> None:
+        """After a failed sync pages are called clean that are not: a later one says nothing of them."""
+        self._forget()
+        self._doubtful = True
+
+    def _clear(self) -> None:
+        self._forget()
+        self._disk.remove(self.root)
+        self._doubtful = False
 
     # --- on other threads ------------------------------------------------------
 
     def _begin(self, manifest: Manifest) -> None:
-        self._disk.mkdir(self.root)
+        if self._doubtful:
+            self._clear()
+        known = set(self._verified)
+        before, self._at = self._at, self.folder(manifest)
+        self._forget()
         wanted = {entry.name: entry for entry in manifest.files}
-        for path in [path for path in self.root.rglob("*") if not path.is_dir()]:
-            entry = wanted.get(str(path.relative_to(self.root)))
-            if entry is None or path.is_symlink() or path.stat().st_size > entry.size:
-                self._disk.remove(path)
-        self._verified.intersection_update(manifest.files)
-        missing = sum(entry.size - _size(self.root / entry.name) for entry in manifest.files)
-        check_room(self._disk, self.root, missing, self._reserve)
-        for folder in {(self.root / entry.name).parent for entry in manifest.files}:
+        left = self._sift(wanted)
+        if self._at == before:
+            self._verified = known & left
+        for folder in {(self._at / name).parent for name in wanted} | {self._at}:
             self._disk.mkdir(folder)
+        for other in [path for path in self.root.iterdir() if path != self._at]:
+            moved = self._inherit(other, wanted)
+            if other == before:
+                self._verified = known & moved
+            self._disk.remove(other)
+        missing = sum(entry.size - _size(self._at / entry.name) for entry in manifest.files)
+        check_room(self._disk, self.root, missing, self._reserve)
 
-    def _end(self, manifest: Manifest) -> None:
-        folders = {(self.root / entry.name).parent for entry in manifest.files}
-        for folder in sorted(folders | {self.root}, reverse=True):
+    def _sift(self, wanted: Mapping[str, FileEntry]) -> set[FileEntry]:
+        """Remove what does not belong; the files that are left, or their beginnings."""
+        left = set()
+        for path in _files(self._at):
+            entry = _fitting(path, self._at, wanted)
+            if entry is None:
+                self._disk.remove(path)
+            else:
+                left.add(entry)
+        return left
+
+    def _inherit(self, other: Path, wanted: Mapping[str, FileEntry]) -> set[FileEntry]:
+        """Take over what another snapshot has brought; the files, or their beginnings."""
+        moved = set()
+        for path in _files(other):
+            entry = _fitting(path, other, wanted)
+            if entry is not None and not (self._at / entry.name).exists():
+                self._disk.rename(path, self._at / entry.name)
+                moved.add(entry)
+        return moved
+
+    def _end(self, manifest: Manifest, check: Check) -> None:
+        try:
+            check(self._at)
+        except SnapshotDamaged:
+            self._clear()
+            raise
+        folders = {(self._at / entry.name).parent for entry in manifest.files}
+        for folder in sorted(folders | {self._at, self.root}, reverse=True):
+            self._sync_folder(folder)
+        self._whole = manifest
+
+    def _sync_folder(self, folder: Path) -> None:
+        try:
             self._disk.sync_folder(folder)
+        except OSError:
+            self._doubt()
+            raise
 
     async def _fetch_file(self, snapshot: str, entry: FileEntry, source: FileSource) -> None:
-        path = self.root / entry.name
+        path = self._at / entry.name
         for _ in range(ATTEMPTS):
             partial = await finish(_Partial.resume, path, entry, self._disk)
             if not partial.whole:
@@ -128,10 +230,22 @@ class Incoming:
                         break
             if not partial.whole and not partial.overfull:
                 raise SnapshotCut(f"{entry.name} ended at {partial.size} of {entry.size} bytes")
-            if await finish(partial.verify):
+            if await finish(self._verify, partial):
                 self._verified.add(entry)
                 return
         raise SnapshotDamaged(f"{entry.name} does not fit its checksum, fetched {ATTEMPTS} times")
+
+    def _verify(self, partial: _Partial) -> bool:
+        """Sync a file if it is right, and begin it anew if not."""
+        if not partial.right:
+            partial.empty()
+            return False
+        try:
+            partial.sync()
+        except OSError:
+            self._doubt()
+            raise
+        return True
 
 
 class _Partial:
@@ -171,13 +285,15 @@ class _Partial:
             self._crc = crc32c.crc32c(chunk, self._crc)
         self.size += len(chunk)
 
-    def verify(self) -> bool:
-        """Sync the file if it is right, and begin anew if not."""
-        if self.whole and self._crc == self._entry.crc:
-            self._disk.sync_file(self._path)
-            return True
+    @property
+    def right(self) -> bool:
+        return self.whole and self._crc == self._entry.crc
+
+    def sync(self) -> None:
+        self._disk.sync_file(self._path)
+
+    def empty(self) -> None:
         self._disk.write_at(self._path, 0, b"")
-        return False
 
 
 def _size(path: Path) -> int:
@@ -185,6 +301,32 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
+
+
+def _files(folder: Path) -> list[Path]:
+    """All in a folder, and in those below, that is no folder. A link is none, wherever it leads."""
+    found = []
+    for at, folders, files in os.walk(folder):
+        paths = [Path(at) / name for name in (*folders, *files)]
+        found += [path for path in paths if path.is_symlink() or not path.is_dir()]
+    return found
+
+
+def _fitting(path: Path, root: Path, wanted: Mapping[str, FileEntry]) -> FileEntry | None:
+    """The file that a path under `root` may be, or begin."""
+    entry = wanted.get(str(path.relative_to(root)))
+    if entry is None or path.is_symlink() or not path.is_file() or path.stat().st_size > entry.size:
+        return None
+    return entry
+
+
+def incomplete(folder: Path, manifest: Manifest) -> str | None:
+    """The name of a file that a folder lacks, or has in another size; None where there is none."""
+    for entry in manifest.files:
+        path = folder / entry.name
+        if path.is_symlink() or not path.is_file() or path.stat().st_size != entry.size:
+            return entry.name
+    return None
 
 
 def check_room(disk: Disk, path: Path, needed: int, reserve: int = RESERVE_BYTES) -> None:
@@ -203,5 +345,7 @@ async def finish(act: Callable[..., T], *args: object) -> T:
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
-        await asyncio.wait([work])
+        while not work.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([work])
         raise

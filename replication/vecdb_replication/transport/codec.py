@@ -9,6 +9,7 @@ allows (fields may come in any order), so that sending copies it once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain, repeat
 from operator import attrgetter
 from typing import Any
@@ -22,6 +23,11 @@ from vecdb_replication.transport.errors import Refused
 
 VERSION = 1
 MAX_MESSAGES = 4_096
+MAX_ENTRIES = 131_072
+"""More than a host puts into one message: a message of 1 MiB has 116,508 entries of one byte."""
+MAX_REPLICAS = 1_024
+MAX_CLUSTER_BYTES = 128
+MAX_PEER_BYTES = 255
 MAX_CONTEXT_BYTES = 64
 MAX_MANIFEST_BYTES = 1 << 20
 
@@ -82,7 +88,7 @@ def _varint(value: int) -> bytes:
 _DATA_TAG = _varint(peer_pb2.Envelope.ENTRY_DATA_FIELD_NUMBER << 3 | 2)
 
 
-def encode(messages: Sequence[Addressed]) -> bytes:
+def encode(messages: Sequence[Addressed], *, continued: bool = False) -> bytes:
     """An envelope of messages. ValueError for one that is for its own node alone."""
     said = [message for _, message in messages]
     try:
@@ -99,6 +105,7 @@ def encode(messages: Sequence[Addressed]) -> bytes:
     if not any(counts):
         return bytes(peer_pb2.Envelope(**columns).SerializeToString())
     entries = list(chain.from_iterable(message.entries for message in said))
+    columns["continued"] = continued
     columns["entries"] = counts
     columns["entry_term"] = [entry.term for entry in entries]
     columns["entry_type"] = bytes([entry.type for entry in entries])
@@ -106,6 +113,20 @@ def encode(messages: Sequence[Addressed]) -> bytes:
     for entry in entries:
         parts += (_DATA_TAG, _varint(len(entry.data)), entry.data)
     return b"".join(parts)
+
+
+def encode_in_pieces(group: int, message: raft.Message, size: int) -> Iterator[bytes]:
+    """The frames of a message. A first entry that is larger than `size` bytes goes ahead in pieces."""
+    if not message.entries or len(message.entries[0].data) <= size:
+        yield encode([(group, message)])
+        return
+    first, *others = message.entries
+    data = memoryview(first.data)
+    end = (len(data) - 1) // size * size
+    for start in range(0, end, size):
+        yield bytes(peer_pb2.Envelope(piece=bytes(data[start : start + size])).SerializeToString())
+    rest = replace(first, data=bytes(data[end:]))
+    yield encode([(group, replace(message, entries=(rest, *others)))], continued=True)
 
 
 def _pack(snapshot: raft.Snapshot) -> peer_pb2.Snapshot:
@@ -122,9 +143,39 @@ def _pack(snapshot: raft.Snapshot) -> peer_pb2.Snapshot:
     )
 
 
-def decode(frame: bytes) -> Envelope:
-    """The envelope in a frame. Refused where it does not keep to the protocol."""
-    raw = _parse(frame)
+class Decoder:
+    """Takes the frames of one stream, and puts together the entries that come in pieces."""
+
+    def __init__(self, max_entry_bytes: int) -> None:
+        self._max_entry_bytes = max_entry_bytes
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def decode(self, frame: bytes) -> Envelope | None:
+        """The envelope in a frame; None for a piece. Refused where it does not keep to the protocol."""
+        raw = _parse(frame)
+        if raw.piece:
+            if raw.group or raw.HasField("hello"):
+                raise Refused("a piece with something else")
+            self._take(raw.piece)
+            return None
+        if not raw.continued:
+            return _decode(raw, raw.entry_data)
+        if not raw.entry_data or not self._pieces:
+            raise Refused("an entry that is continued, and was not begun")
+        self._take(raw.entry_data[0])
+        pieces, self._pieces, self._size = self._pieces, [], 0
+        return _decode(raw, [b"".join(pieces), *raw.entry_data[1:]])
+
+    def _take(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._size > self._max_entry_bytes:
+            raise Refused(f"an entry of more than {self._max_entry_bytes} bytes")
+        self._pieces.append(piece)
+
+
+def _decode(raw: peer_pb2.Envelope, data: Sequence[bytes]) -> Envelope:
+    """The envelope of parsed columns, but with the entries' data as given."""
     if raw.HasField("hello"):
         raise Refused("a second hello")
     count = len(raw.group)
@@ -135,7 +186,7 @@ def decode(frame: bytes) -> Envelope:
     columns = {column: _column(raw, column, count) for column, _ in _COLUMNS}
     if any(len(context) > MAX_CONTEXT_BYTES for context in raw.context):
         raise Refused(f"a context of more than {MAX_CONTEXT_BYTES} bytes")
-    entries, snapshots = _Entries(raw, count), _Snapshots(raw)
+    entries, snapshots = _Entries(raw, data, count), _Snapshots(raw)
     messages = []
     for group, code, to, from_, term, log_term, index, commit, vote, hint, reject, context in zip(
         raw.group, raw.type, *columns.values(), strict=True
@@ -183,14 +234,14 @@ def _column(raw: peer_pb2.Envelope, name: str, count: int) -> Iterable[Any]:
 class _Entries:
     """Hands out the entries of an envelope, message by message."""
 
-    def __init__(self, raw: peer_pb2.Envelope, count: int) -> None:
-        if len(raw.entry_term) != len(raw.entry_data) or len(raw.entry_type) != len(raw.entry_data):
+    def __init__(self, raw: peer_pb2.Envelope, data: Sequence[bytes], count: int) -> None:
+        if len(data) > MAX_ENTRIES:
+            raise Refused(f"an envelope of {len(data)} entries, of at most {MAX_ENTRIES}")
+        if len(raw.entry_term) != len(data) or len(raw.entry_type) != len(data):
             raise Refused("entries without a term, a type or data")
         self._counts = iter(_column(raw, "entries", count))
-        self._left = len(raw.entry_data)
-        self._parts: Iterator[tuple[int, int, bytes]] = zip(
-            raw.entry_term, raw.entry_type, raw.entry_data, strict=True
-        )
+        self._left = len(data)
+        self._parts: Iterator[tuple[int, int, bytes]] = zip(raw.entry_term, raw.entry_type, data, strict=True)
 
     def take(self, code: int, index: int) -> tuple[raft.Entry, ...]:
         """The entries of the next message: an append's follow `index`, a read's have none."""
@@ -226,13 +277,11 @@ class _Snapshots:
         found = next(self._waiting, None)
         if found is None or len(found.data) > MAX_MANIFEST_BYTES:
             raise Refused(f"a snapshot that is missing, or of more than {MAX_MANIFEST_BYTES} bytes")
-        conf = raft.ConfState(
-            tuple(found.voters),
-            tuple(found.voters_outgoing),
-            tuple(found.learners),
-            tuple(found.learners_next),
-            found.auto_leave,
-        )
+        lists = (found.voters, found.voters_outgoing, found.learners, found.learners_next)
+        if any(len(replicas) > MAX_REPLICAS for replicas in lists):
+            raise Refused(f"a snapshot of a group with more than {MAX_REPLICAS} replicas")
+        voters, outgoing, learners, next_ = map(tuple, lists)
+        conf = raft.ConfState(voters, outgoing, learners, next_, found.auto_leave)
         return raft.Snapshot(found.index, found.term, found.data, conf)
 
     def end(self) -> None:
@@ -255,6 +304,8 @@ def check_hello(frame: bytes | None, cluster: str, peer: str) -> None:
     if not raw.HasField("hello"):
         raise Refused("no hello")
     hello = raw.hello
+    if len(hello.cluster.encode()) > MAX_CLUSTER_BYTES or len(hello.peer.encode()) > MAX_PEER_BYTES:
+        raise Refused("a hello with names that are too long")
     if hello.version != VERSION:
         raise Refused(f"it speaks version {hello.version} of the protocol, this node {VERSION}")
     if hello.cluster != cluster:

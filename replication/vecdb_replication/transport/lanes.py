@@ -7,8 +7,12 @@ from collections import deque
 from vecdb_replication import raft
 from vecdb_replication.transport.codec import MAX_MESSAGES, Addressed
 
+# What a frame has beside its messages, by a wide margin.
+_FRAME_OVERHEAD = 4_096
 # What a message counts for beside its entries, so that empty ones fill a lane too.
 _OVERHEAD = 64
+# What an entry takes in a frame beside its data; never more.
+_IN_FRAME = 20
 _HEAVY = frozenset({raft.MessageType.APP, raft.MessageType.SNAP})
 
 
@@ -22,6 +26,16 @@ def weight(message: raft.Message) -> int:
     return size
 
 
+def fits(message: raft.Message, size: int, piece: int, frame: int, entry: int) -> bool:
+    """Whether a message of weight `size` can be sent at all: in frames of at most `frame` bytes.
+
+    Its first entry may have up to `entry` bytes: all but `piece` bytes of that go ahead.
+    """
+    first = len(message.entries[0].data) if message.entries else 0
+    rest = size - first - (_OVERHEAD - _IN_FRAME) * len(message.entries)
+    return first <= entry and rest + min(first, piece) + _FRAME_OVERHEAD <= frame
+
+
 class _Lane:
     __slots__ = ("bytes", "waiting")
 
@@ -33,12 +47,14 @@ class _Lane:
         self.waiting.append((group, message, size))
         self.bytes += size
 
-    def take(self, taken: list[Addressed], room: int) -> int:
-        """Move messages over while there is room, but at least one into an empty list; the room left."""
-        while self.waiting and len(taken) < MAX_MESSAGES:
+    def take(self, taken: list[Addressed], room: int, limit: int) -> int:
+        """Move messages over, the first in any case and others while there is room; the room left."""
+        first = True
+        while self.waiting and len(taken) < limit:
             group, message, size = self.waiting[0]
-            if size > room and taken:
+            if size > room and not first:
                 break
+            first = False
             self.waiting.popleft()
             self.bytes -= size
             room -= size
@@ -91,10 +107,20 @@ class Lanes:
         return True
 
     def take(self, max_bytes: int) -> list[Addressed]:
-        """The next messages to send: at most so many bytes and 4,096 of them, but at least one."""
+        """The next messages to send: at most so many bytes and 4,096 of them, but one of each lane.
+
+        Otherwise an append as large as a frame would wait for as long as anything else comes.
+        """
         taken: list[Addressed] = []
-        room = self._light.take(taken, max_bytes)
-        self._heavy.take(taken, room)
+        limit = MAX_MESSAGES - 1 if self._heavy.waiting else MAX_MESSAGES
+        room = self._light.take(taken, max_bytes, limit)
+        self._heavy.take(taken, room, MAX_MESSAGES)
+        return taken
+
+    def take_light(self, max_bytes: int) -> list[Addressed]:
+        """The next of what goes first, which may be nothing."""
+        taken: list[Addressed] = []
+        self._light.take(taken, max_bytes, MAX_MESSAGES)
         return taken
 
     def clear(self) -> list[Addressed]:

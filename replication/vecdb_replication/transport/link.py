@@ -9,15 +9,12 @@ from typing import Protocol
 import structlog
 
 from vecdb_replication import raft
-from vecdb_replication.transport.codec import Addressed, decode, encode
-from vecdb_replication.transport.lanes import Lanes, weight
+from vecdb_replication.transport.codec import Addressed, Decoder, encode, encode_in_pieces
+from vecdb_replication.transport.lanes import Lanes, fits, weight
 from vecdb_replication.transport.options import PeerStatus, TransportOptions
 from vecdb_replication.transport.seams import Receiver
 
 _log = structlog.get_logger(__name__)
-
-# What a frame has beside its messages, by a wide margin.
-_FRAME_OVERHEAD = 4_096
 
 # What may wait a moment for company. With a context it is a read that waits for it.
 _CALM = frozenset({raft.MessageType.HEARTBEAT, raft.MessageType.HEARTBEAT_RESP})
@@ -73,10 +70,12 @@ class Link:
             return
         refused = []
         calm = True
+        options = self._options
+        limits = (options.frame_bytes, options.max_frame_bytes, options.max_entry_bytes)
         for group, message in messages:
             calm = calm and message.type in _CALM and not message.context
             size = weight(message)
-            if size + _FRAME_OVERHEAD > self._options.max_frame_bytes:
+            if not fits(message, size, *limits):
                 self._complain(group, size)
                 refused.append((group, message))
             elif not self._lanes.put(group, message, size):
@@ -95,7 +94,7 @@ class Link:
         """Raft tries for ever to send what is too large: a group is worth one line."""
         if group not in self._too_large:
             self._too_large.add(group)
-            limit = self._options.max_frame_bytes
+            limit = self._options.max_entry_bytes
             _log.error("message too large", peer=self.peer, group=group, bytes=size, limit=limit)
 
     def _overflow(self) -> None:
@@ -186,8 +185,21 @@ class Link:
         for group, message in messages:
             if message.type is raft.MessageType.SNAP:
                 self._snapshots.add((group, message.to))
-        frame = encode(messages)
         self._sent_messages += len(messages)
+        group, last = messages[-1]
+        if weight(last) <= self._options.frame_bytes:
+            await self._put(stream, encode(messages))
+            return
+        if others := messages[:-1]:
+            await self._put(stream, encode(others))
+        for frame in encode_in_pieces(group, last, self._options.frame_bytes):
+            await self._put(stream, frame)
+            # What is urgent waits for a piece, not for all of it.
+            if urgent := self._lanes.take_light(self._options.frame_bytes):
+                self._sent_messages += len(urgent)
+                await self._put(stream, encode(urgent))
+
+    async def _put(self, stream: Stream, frame: bytes) -> None:
         self._sent_frames += 1
         self._sent_bytes += len(frame)
         await stream.write(frame)
@@ -198,11 +210,14 @@ class Link:
             self._linger = None
 
     async def _read(self, stream: Stream) -> None:
+        decoder = Decoder(self._options.max_entry_bytes)
         while (frame := await stream.read()) is not None:
-            envelope = decode(frame)
-            self._received_messages += len(envelope.messages)
             self._received_frames += 1
             self._received_bytes += len(frame)
+            envelope = decoder.decode(frame)
+            if envelope is None:
+                continue
+            self._received_messages += len(envelope.messages)
             self._receiver.receive(self.peer, envelope)
 
     # How it stands

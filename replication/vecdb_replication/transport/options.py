@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vecdb_replication.host import MAX_ENTRY_BYTES
+
 _MIB = 1 << 20
 
 
@@ -16,8 +18,10 @@ class TransportOptions:
     max_queued_bytes: int = 64 * _MIB
     frame_bytes: int = _MIB
     """Messages share a frame up to this size: a larger one would hold up what is urgent."""
-    max_frame_bytes: int = 65 * _MIB
-    """The largest frame sent or taken: a message larger than this can never be sent."""
+    max_frame_bytes: int = 4 * _MIB
+    """The largest frame sent or taken: an entry that does not fit goes in pieces of `frame_bytes`."""
+    max_entry_bytes: int = MAX_ENTRY_BYTES
+    """The largest entry sent or taken. No host may take a larger one."""
     linger_seconds: float = 0.1
     """Heartbeats and their answers wait so long for company, unless a read waits for them. Election timeouts
     have to be several times as long."""

@@ -10,6 +10,11 @@ from vecdb_replication.host import Envelope
 class Receiver(Protocol):
     """Who takes in what peers say: a `Host`. Called on the event loop; never blocks."""
 
+    @property
+    def max_entry_bytes(self) -> int:
+        """The largest entry that may come to be sent."""
+        ...
+
     def receive(self, sender: str, envelope: Envelope) -> None:
         """Take in an envelope. `sender` is who the peer was proven to be."""
         ...

@@ -55,8 +55,10 @@ class Transport:
         """Listen on `listen` (`host:port`) for `receiver`; returns the port. Once.
 
         `source` has the files of this node's snapshots. Raises TransportError where the port is
-        taken, and TrustError.
+        taken, TrustError, and ValueError where the receiver's entries may be too large to be sent.
         """
+        if receiver.max_entry_bytes > (limit := self._options.max_entry_bytes):
+            raise ValueError(f"entries of {receiver.max_entry_bytes} bytes, and {limit} is what can be sent")
         if self._receiver is not None:
             raise ValueError("the transport has been started already")
         self._receiver = receiver

@@ -17,7 +17,7 @@ class Hello(_message.Message):
     def __init__(self, version: _Optional[int] = ..., cluster: _Optional[str] = ..., peer: _Optional[str] = ...) -> None: ...
 
 class Envelope(_message.Message):
-    __slots__ = ("hello", "group", "type", "to", "term", "log_term", "index", "commit", "vote", "reject_hint", "reject", "context", "entries", "snapshots", "entry_term", "entry_type", "entry_data")
+    __slots__ = ("hello", "group", "type", "to", "term", "log_term", "index", "commit", "vote", "reject_hint", "reject", "context", "entries", "snapshots", "entry_term", "entry_type", "entry_data", "piece", "continued")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     GROUP_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
@@ -36,6 +36,8 @@ class Envelope(_message.Message):
     ENTRY_TERM_FIELD_NUMBER: _ClassVar[int]
     ENTRY_TYPE_FIELD_NUMBER: _ClassVar[int]
     ENTRY_DATA_FIELD_NUMBER: _ClassVar[int]
+    PIECE_FIELD_NUMBER: _ClassVar[int]
+    CONTINUED_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     group: _containers.RepeatedScalarFieldContainer[int]
     type: bytes
@@ -53,7 +55,9 @@ class Envelope(_message.Message):
     entry_term: _containers.RepeatedScalarFieldContainer[int]
     entry_type: bytes
     entry_data: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., group: _Optional[_Iterable[int]] = ..., type: _Optional[bytes] = ..., to: _Optional[_Iterable[int]] = ..., term: _Optional[_Iterable[int]] = ..., log_term: _Optional[_Iterable[int]] = ..., index: _Optional[_Iterable[int]] = ..., commit: _Optional[_Iterable[int]] = ..., vote: _Optional[_Iterable[int]] = ..., reject_hint: _Optional[_Iterable[int]] = ..., reject: _Optional[_Iterable[bool]] = ..., context: _Optional[_Iterable[bytes]] = ..., entries: _Optional[_Iterable[int]] = ..., snapshots: _Optional[_Iterable[_Union[Snapshot, _Mapping]]] = ..., entry_term: _Optional[_Iterable[int]] = ..., entry_type: _Optional[bytes] = ..., entry_data: _Optional[_Iterable[bytes]] = ..., **kwargs) -> None: ...
+    piece: bytes
+    continued: bool
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., group: _Optional[_Iterable[int]] = ..., type: _Optional[bytes] = ..., to: _Optional[_Iterable[int]] = ..., term: _Optional[_Iterable[int]] = ..., log_term: _Optional[_Iterable[int]] = ..., index: _Optional[_Iterable[int]] = ..., commit: _Optional[_Iterable[int]] = ..., vote: _Optional[_Iterable[int]] = ..., reject_hint: _Optional[_Iterable[int]] = ..., reject: _Optional[_Iterable[bool]] = ..., context: _Optional[_Iterable[bytes]] = ..., entries: _Optional[_Iterable[int]] = ..., snapshots: _Optional[_Iterable[_Union[Snapshot, _Mapping]]] = ..., entry_term: _Optional[_Iterable[int]] = ..., entry_type: _Optional[bytes] = ..., entry_data: _Optional[_Iterable[bytes]] = ..., piece: _Optional[bytes] = ..., continued: _Optional[bool] = ..., **kwargs) -> None: ...
 
 class Snapshot(_message.Message):
     __slots__ = ("index", "term", "data", "voters", "voters_outgoing", "learners", "learners_next", "auto_leave")

@@ -74,6 +74,49 @@ def test_a_snapshot_is_not_believed_before_its_files_are_here(log: Wal) -> None:
     assert [task.install for task in core.step().tasks] == [9]
 
 
+def test_a_newer_snapshot_waits_until_the_older_is_in_its_place(log: Wal) -> None:
+    """Nothing of it is fetched while the older is stepped in, staged, logged and installed; then it is."""
+    pages = Pages()
+    core = follower(log, pages)
+    core.receive("n1", snapshot_from_leader())
+    core.fetched(core.step().fetches[0])
+    newer = snapshot_from_leader(20, data=b"[1]")
+    core.receive("n1", newer)
+    done = core.step()
+    assert done.fetches == []
+    (staging,) = done.stagings
+    core.receive("n1", newer)
+    assert core.step().fetches == []
+    core.staged(staging, None)
+    core.receive("n1", newer)
+    done = core.step()
+    assert done.fetches == []
+    assert done.write is not None
+    store(log, done)
+    core.written(done.write, None)
+    core.receive("n1", newer)
+    done = core.step()
+    assert done.fetches == []
+    (task,) = done.tasks
+    assert task.install == 9
+    core.receive("n1", newer)
+    assert core.step().fetches == []
+    core.applied(task, ())
+    assert [fetch.snapshot.index for fetch in core.step().fetches] == [20]
+    assert core.step().fetches == []
+
+
+def test_a_newer_snapshot_is_fetched_where_the_older_could_not_be_staged(log: Wal) -> None:
+    """It is the better one of the two, and nothing of the older is under way any more."""
+    core = follower(log, Pages())
+    core.receive("n1", snapshot_from_leader())
+    core.fetched(core.step().fetches[0])
+    core.receive("n1", snapshot_from_leader(20, data=b"[1]"))
+    (staging,) = core.step().stagings
+    core.staged(staging, OSError("no room"))
+    assert [fetch.snapshot.index for fetch in core.step().fetches] == [20]
+
+
 @pytest.mark.parametrize("where", ["staging", "logging"])
 def test_a_snapshot_that_could_not_be_written_is_taken_up_again(log: Wal, where: str) -> None:
     """Without a word from the leader, which would wait for a minute: files are fetched, and it goes in."""

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from vecdb_replication.host import (
+    EntryTooLarge,
     GroupDamaged,
+    Options,
     UnknownGroup,
 )
 from vecdb_replication.wal import Entry, LogBusy, Wal
@@ -110,6 +112,17 @@ async def test_a_long_queue_is_refused() -> None:
             await host.propose(G, b"y" * 900)
         held.set()
         assert (await first).index == 2
+        assert (await host.propose(G, b"z")).index == 3
+
+
+async def test_an_entry_is_limited_in_a_group_of_one_too() -> None:
+    """It may have others to send it to one day. At the limit it is taken, above it nothing is written."""
+    fs, words = FaultFileSystem(), Words()
+    async with hosting(fs, {G: words}, options=Options(max_entry_bytes=1000)) as (host, wal):
+        await host.propose(G, b"x" * 1000)
+        with pytest.raises(EntryTooLarge, match="an entry of 1001 bytes, and 1000 is the limit"):
+            await host.propose(G, b"x" * 1001)
+        assert [len(entry.data) for entry in logged(wal)] == [0, 1000]
         assert (await host.propose(G, b"z")).index == 3
 
 

@@ -8,7 +8,15 @@ import threading
 from pathlib import Path
 
 import pytest
-from vecdb_replication.snapshots import Incoming, LocalDisk, SnapshotCut, SnapshotDamaged, SnapshotGone
+from vecdb_replication.snapshots import (
+    Incoming,
+    LocalDisk,
+    Manifest,
+    SnapshotBusy,
+    SnapshotCut,
+    SnapshotDamaged,
+    SnapshotGone,
+)
 from vecdb_replication.snapshots import incoming as module
 
 from tests.support.cutdisk import Cut, CutDisk
@@ -18,7 +26,8 @@ MANIFEST = manifest_of()
 TOTAL = MANIFEST.total
 
 
-def arrived(root: Path) -> dict[str, bytes]:
+def arrived(to: Incoming, manifest: Manifest = MANIFEST) -> dict[str, bytes]:
+    root = to.folder(manifest)
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
@@ -31,7 +40,7 @@ async def test_all_files_arrive(tmp_path: Path) -> None:
     shelf, to = Shelf(), incoming(tmp_path)
     assert not to.holds(MANIFEST)
     await to.fetch(MANIFEST, shelf.source)
-    assert arrived(to.root) == FILES
+    assert arrived(to) == FILES
     assert to.holds(MANIFEST)
     assert [name for name, _ in shelf.asked] == ["state", "segments/1.raw"]
     await to.fetch(MANIFEST, shelf.source)
@@ -50,7 +59,7 @@ async def test_a_fetch_goes_on_where_it_stopped(tmp_path: Path, cut: int, restar
     if restarted:
         to = incoming(tmp_path)
     await to.fetch(MANIFEST, shelf.source)
-    assert arrived(to.root) == FILES
+    assert arrived(to) == FILES
     assert shelf.given == TOTAL
 
 
@@ -70,7 +79,7 @@ async def test_a_flipped_bit_is_noticed_and_fetched_again(tmp_path: Path, name: 
     shelf, to = Shelf(), incoming(tmp_path)
     shelf.flips[name] = 1
     await to.fetch(MANIFEST, shelf.source)
-    assert arrived(to.root) == FILES
+    assert arrived(to) == FILES
     assert [asked for asked in shelf.asked if asked[0] == name] == [(name, 0), (name, 0)]
 
 
@@ -80,11 +89,11 @@ async def test_a_bit_that_flips_on_the_disk_is_noticed(tmp_path: Path) -> None:
     shelf.bytes_left = 300
     with pytest.raises(ConnectionError):
         await to.fetch(MANIFEST, shelf.source)
-    there = (to.root / "state").read_bytes()
-    (to.root / "state").write_bytes(bytes([there[0] ^ 4]) + there[1:])
+    there = (to.folder(MANIFEST) / "state").read_bytes()
+    (to.folder(MANIFEST) / "state").write_bytes(bytes([there[0] ^ 4]) + there[1:])
     shelf.bytes_left = None
     await to.fetch(MANIFEST, shelf.source)
-    assert arrived(to.root) == FILES
+    assert arrived(to) == FILES
     assert shelf.asked == [("state", 0), ("state", 300), ("state", 0), ("segments/1.raw", 0)]
 
 
@@ -97,7 +106,7 @@ async def test_a_manifest_that_lies_gets_nothing(tmp_path: Path, change: bytes) 
         await to.fetch(MANIFEST, shelf.source)
     assert not to.holds(MANIFEST)
     assert shelf.asked == [("state", 0)] * 3
-    assert (to.root / "state").read_bytes() == b""
+    assert (to.folder(MANIFEST) / "state").read_bytes() == b""
 
 
 async def test_a_source_that_never_ends_fills_no_disk(tmp_path: Path) -> None:
@@ -117,7 +126,8 @@ async def test_what_another_snapshot_has_in_common_is_not_fetched_again(tmp_path
     newer = {"state": b"newer", "segments/1.raw": FILES["segments/1.raw"]}
     shelf.files, shelf.bytes_left, shelf.asked = newer, None, []
     await to.fetch(manifest_of(newer, "b2"), shelf.source)
-    assert arrived(to.root) == newer
+    assert arrived(to, manifest_of(newer, "b2")) == newer
+    assert not to.folder(MANIFEST).exists()
     assert shelf.asked == [("state", 0), ("segments/1.raw", 140)]
 
 
@@ -126,11 +136,14 @@ async def test_links_and_strange_files_do_not_survive(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.write_bytes(b"mine")
     to = incoming(tmp_path)
-    to.root.mkdir()
-    (to.root / "state").symlink_to(outside)
-    (to.root / "LOCK").write_bytes(b"?")
+    at = to.folder(MANIFEST)
+    at.mkdir(parents=True)
+    (at / "state").symlink_to(outside)
+    (at / "segments").symlink_to(tmp_path)
+    (at / "LOCK").write_bytes(b"?")
+    (to.root / "strange").symlink_to(tmp_path)
     await to.fetch(MANIFEST, Shelf().source)
-    assert arrived(to.root) == FILES
+    assert arrived(to) == FILES
     assert outside.read_bytes() == b"mine"
 
 
@@ -181,7 +194,115 @@ async def test_whoever_is_cancelled_writes_nothing_afterwards(tmp_path: Path) ->
     go.set()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert (to.root / "state").stat().st_size == 100
+    assert (to.folder(MANIFEST) / "state").stat().st_size == 100
+
+
+async def test_whoever_is_cancelled_again_and_again_still_waits(tmp_path: Path) -> None:
+    """A thread that writes for a fetch that was let go of would write into the next one's files."""
+    began, go = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    class Slow(LocalDisk):
+        def write_at(self, path: Path, offset: int, data: bytes) -> None:
+            if offset == 100:
+                loop.call_soon_threadsafe(began.set)
+                assert go.wait(10)
+            super().write_at(path, offset, data)
+
+    to = Incoming(tmp_path / "in", Slow(), reserve=0)
+    task = asyncio.create_task(to.fetch(MANIFEST, Shelf().source))
+    await began.wait()
+    for _ in range(3):
+        task.cancel()
+        for _ in range(5):
+            await asyncio.sleep(0)
+    assert not task.done()
+    with pytest.raises(SnapshotBusy):
+        await to.fetch(MANIFEST, Shelf().source)
+    go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    newer = manifest_of({"state": b"n" * 400}, "b2", 20)
+    await to.fetch(newer, Shelf({"state": b"n" * 400}).source)
+    assert arrived(to, newer) == {"state": b"n" * 400}
+
+
+@pytest.mark.parametrize("kind", ["sync_file", "sync_folder"])
+async def test_what_could_not_be_synced_is_fetched_anew(tmp_path: Path, kind: str) -> None:
+    """After a failed sync the pages are called clean, written or not: only new ones can be believed."""
+
+    class Failing(CutDisk):
+        fails = True
+
+        def sync_file(self, path: Path) -> None:
+            self._fail("sync_file")
+            super().sync_file(path)
+
+        def sync_folder(self, path: Path) -> None:
+            self._fail("sync_folder")
+            super().sync_folder(path)
+
+        def _fail(self, operation: str) -> None:
+            if self.fails and operation == kind:
+                self.fails = False
+                raise OSError(errno.EIO, "the pages are lost")
+
+    shelf, to = Shelf(), incoming(tmp_path, Failing())
+    with pytest.raises(OSError, match="the pages are lost"):
+        await to.fetch(MANIFEST, shelf.source)
+    assert not to.holds(MANIFEST)
+    before = shelf.given
+    await to.fetch(MANIFEST, shelf.source)
+    assert shelf.given == before + TOTAL
+    assert arrived(to) == FILES
+
+
+async def test_a_snapshot_that_is_found_bad_is_thrown_away(tmp_path: Path) -> None:
+    """Its bytes are what the manifest says, and still no state; looked at where it lies, and once."""
+    looked = []
+
+    def check(folder: Path) -> None:
+        looked.append(folder)
+        if len(looked) == 1:
+            raise SnapshotDamaged("no state")
+
+    shelf, to = Shelf(), incoming(tmp_path)
+    with pytest.raises(SnapshotDamaged, match="no state"):
+        await to.fetch(MANIFEST, shelf.source, check)
+    assert not to.root.exists()
+    for _ in range(2):
+        await to.fetch(MANIFEST, shelf.source, check)
+    assert looked == [to.folder(MANIFEST)] * 2
+    assert shelf.given == 2 * TOTAL
+
+
+async def test_a_crash_while_another_snapshots_files_are_taken_over(tmp_path: Path) -> None:
+    """Before each operation the process dies, or the power fails: what is believed in the end is right."""
+    newer = {"state": b"newer" * 50, "segments/1.raw": FILES["segments/1.raw"], "more/2": b"2" * 120}
+    second = manifest_of(newer, "b2", 20)
+
+    async def first(root: Path, disk: CutDisk) -> Incoming:
+        to = incoming(root, disk)
+        await to.fetch(MANIFEST, Shelf().source)
+        return to
+
+    counted, shelf = CutDisk(), Shelf(newer)
+    to = await first(tmp_path / "whole", counted)
+    begin = len(counted.done)
+    await to.fetch(second, shelf.source)
+    assert [name for name, _ in shelf.asked] == ["state", "more/2"]
+    for cut in range(begin, len(counted.done)):
+        for power in (False, True):
+            folder = tmp_path / f"{cut}-{power}"
+            disk = CutDisk(cut)
+            with pytest.raises(Cut):
+                await (await first(folder, disk)).fetch(second, Shelf(newer).source)
+            if power:
+                disk.lose_power()
+            to = incoming(folder)
+            await to.fetch(second, Shelf(newer).source)
+            assert arrived(to, second) == newer
+            assert [path.name for path in to.root.iterdir()] == [to.folder(second).name]
 
 
 async def test_a_crash_anywhere_leaves_what_can_be_gone_on_with(tmp_path: Path) -> None:
@@ -198,7 +319,7 @@ async def test_a_crash_anywhere_leaves_what_can_be_gone_on_with(tmp_path: Path) 
                 disk.lose_power()
             to = incoming(folder)
             await to.fetch(MANIFEST, Shelf().source)
-            assert arrived(to.root) == FILES
+            assert arrived(to) == FILES
 
 
 async def test_what_nobody_goes_on_with_is_thrown_away(tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ class Certificates:
 class Recorder:
     """A receiver that keeps what it is told."""
 
+    max_entry_bytes = 1 << 20
+
     def __init__(self) -> None:
         self.received: list[tuple[str, int, raft.Message]] = []
         self.lost: list[str] = []

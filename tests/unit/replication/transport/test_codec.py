@@ -9,15 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from vecdb_proto.peer.v1 import peer_pb2
 from vecdb_replication import raft
+from vecdb_replication.host import Envelope, Options
 from vecdb_replication.raft.messages import LOCAL_TYPES
+from vecdb_replication.raft.sizes import entry_size
 from vecdb_replication.transport import Refused
 from vecdb_replication.transport.codec import (
     MAX_CONTEXT_BYTES,
+    MAX_ENTRIES,
     MAX_MESSAGES,
+    MAX_REPLICAS,
+    Decoder,
     check_hello,
-    decode,
     encode,
     encode_hello,
+    encode_in_pieces,
 )
 
 from tests.unit.replication.transport.peers import append, heartbeat, snapshot
@@ -27,6 +32,13 @@ SMALL = st.integers(0, 2**40)
 IDS = st.lists(NUMBER, max_size=3).map(tuple)
 OWN = sorted({*LOCAL_TYPES, raft.MessageType.PROP, raft.MessageType.FORGET_LEADER})
 REMOTE = sorted(set(raft.MessageType) - set(OWN))
+
+
+def decode(frame: bytes) -> Envelope:
+    """The envelope in the only frame of a stream."""
+    envelope = Decoder(1 << 20).decode(frame)
+    assert envelope is not None
+    return envelope
 
 
 @st.composite
@@ -58,6 +70,51 @@ def messages(draw: st.DrawFn) -> raft.Message:
 def test_what_is_encoded_comes_out_again(said: list[tuple[int, raft.Message]]) -> None:
     """Any messages, in any mixture: the same values, of the same types, in the same order."""
     assert decode(encode(said)).messages == tuple(said)
+
+
+@given(st.binary(min_size=1, max_size=300), st.integers(1, 100), st.lists(messages(), max_size=3))
+def test_an_entry_that_comes_in_pieces_is_the_entry(
+    data: bytes, size: int, between: list[raft.Message]
+) -> None:
+    """However it was cut, and whatever came between the pieces; the next is put together anew."""
+    decoder = Decoder(300)
+    large = append(3, data, b"with it")
+    for _ in range(2):
+        *pieces, last = encode_in_pieces(7, large, size)
+        assert len(pieces) == (len(data) - 1) // size
+        for piece in pieces:
+            assert decoder.decode(piece) is None
+            for message in between:
+                assert decoder.decode(encode([(8, message)])) == Envelope(((8, message),))
+        assert decoder.decode(last) == Envelope(((7, large),))
+
+
+def test_pieces_that_belong_to_nothing_are_refused() -> None:
+    """With something else, of nothing, of more than an entry may be: nobody's memory is filled by them."""
+    piece = peer_pb2.Envelope(piece=b"x" * 60)
+    with_group = peer_pb2.Envelope(piece=b"x", group=[7], type=b"\x08")
+    with_hello = peer_pb2.Envelope(piece=b"x", hello=peer_pb2.Hello(version=1))
+    begun = peer_pb2.Envelope.FromString(encode([(7, append(3, b"x" * 50))], continued=True))
+    empty = peer_pb2.Envelope.FromString(encode([(7, heartbeat())]))
+    empty.continued = True
+    for *before, last in (
+        [with_group],
+        [with_hello],
+        [begun],
+        [piece, empty],
+        [piece, piece],
+        [piece, begun],
+    ):
+        decoder = Decoder(100)
+        for frame in before:
+            decoder.decode(frame.SerializeToString())
+        with pytest.raises(Refused):
+            decoder.decode(last.SerializeToString())
+
+
+def test_a_message_has_fewer_entries_than_a_frame_takes() -> None:
+    """Of the smallest entries that can be proposed, as many as fit."""
+    assert Options().max_message_bytes // entry_size(raft.Entry(1, 1, data=b"x")) < MAX_ENTRIES
 
 
 @given(st.binary(max_size=200), st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=4))
@@ -139,6 +196,19 @@ LIES: dict[str, dict[str, Any]] = {
         "entry_type": b"\x00",
         "entry_data": [b"x"],
     },
+    "too many entries": {
+        "group": [1],
+        "type": b"\x03",
+        "entries": [MAX_ENTRIES + 1],
+        "entry_term": [1] * (MAX_ENTRIES + 1),
+        "entry_type": bytes(MAX_ENTRIES + 1),
+        "entry_data": [b""] * (MAX_ENTRIES + 1),
+    },
+    "too many replicas": {
+        "group": [1],
+        "type": b"\x07",
+        "snapshots": [peer_pb2.Snapshot(index=1, learners=range(1, MAX_REPLICAS + 2))],
+    },
     "a snapshot that is missing": {"group": [1], "type": b"\x07"},
     "a snapshot of no message": {"group": [1], "type": b"\x08", "snapshots": [peer_pb2.Snapshot(index=1)]},
     "a large manifest": {
@@ -170,6 +240,8 @@ def test_a_hello_is_taken_from_who_it_should_be() -> None:
         (encode([(7, heartbeat())]), "no hello"),
         (encode_hello("other", "n1"), "cluster 'other'"),
         (encode_hello("c", "n2"), "'n2', but is 'n1'"),
+        (encode_hello("c" * 129, "n1"), "too long"),
+        (encode_hello("c", "n" * 256), "too long"),
         (peer_pb2.Envelope(hello=peer_pb2.Hello(version=2)).SerializeToString(), "version 2"),
     ],
 )

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import BinaryIO
 
-from vecdb_replication.host import Host, NotLeader, Options
+import pytest
+from vecdb_replication.host import EntryTooLarge, Host, NotLeader, Options
 from vecdb_replication.snapshots import FileSource
 from vecdb_replication.transport import FileTrust, Transport
 from vecdb_replication.wal import Wal
@@ -18,7 +19,7 @@ from tests.unit.replication.host.machines import FOLDER, Notes, until
 from tests.unit.replication.transport.peers import CLUSTER, PEERS, QUICK, SECONDS, Certificates, free_port
 
 G = 7
-TICKS = Options(tick_seconds=0.02, max_kept_bytes=0)
+TICKS = Options(tick_seconds=0.02, max_kept_bytes=0, max_entry_bytes=12 << 20)
 
 
 class Filed(Notes):
@@ -134,6 +135,23 @@ async def test_three_hosts_elect_and_replicate(certificates: Certificates) -> No
         for notes in c.notes.values():
             await until(lambda notes=notes: len(notes.words) == 30)
             assert notes.words == words
+
+
+async def test_entries_up_to_the_limit_are_replicated_and_larger_ones_refused(
+    certificates: Certificates,
+) -> None:
+    """One larger than a frame goes through; one above the limit leaves nothing, and holds up nothing."""
+    async with cluster(certificates) as c:
+        large = bytes(range(256)) * (TICKS.max_entry_bytes // 256)
+        await c.write(large)
+        lead = c.hosts[await c.leader()]
+        before = lead.status(G)
+        with pytest.raises(EntryTooLarge, match=f"entry of {len(large) + 1} bytes, and {len(large)} is the"):
+            await lead.propose(G, large + b"x")
+        assert lead.status(G).last_index == before.last_index
+        await c.write(b"behind it")
+        for notes in c.notes.values():
+            await until(lambda notes=notes: notes.words == [large, b"behind it"])
 
 
 async def test_a_read_on_a_follower_goes_to_the_leader_and_back(certificates: Certificates) -> None:

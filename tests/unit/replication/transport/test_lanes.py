@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from vecdb_replication.transport.codec import MAX_MESSAGES
-from vecdb_replication.transport.lanes import Lanes, weight
+from vecdb_replication.transport.codec import MAX_MESSAGES, encode
+from vecdb_replication.transport.lanes import Lanes, fits, weight
 
 from tests.unit.replication.transport.peers import append, heartbeat, snapshot
 
@@ -38,6 +38,42 @@ def test_a_lane_is_bounded_in_bytes_but_takes_a_message_of_any_size_when_empty()
     assert lanes.bytes == weight(large)
     lanes.take(ROOM)
     assert filled(lanes, append(2, bytes(400)), append(3, bytes(400)), append(4)) == [True, False, True]
+
+
+def test_what_is_large_leaves_however_much_is_urgent() -> None:
+    """Each frame takes one append along, by bytes and by messages: otherwise it might wait for ever."""
+    for size, count in ((ROOM, 1), (10, MAX_MESSAGES)):
+        lanes = Lanes(2 * MAX_MESSAGES, 4 * ROOM)
+        filled(lanes, append(1, bytes(size)), append(2, bytes(size)))
+        for index in (1, 2):
+            filled(lanes, *[heartbeat(n) for n in range(count)])
+            taken = [message for _, message in lanes.take(ROOM)]
+            assert taken[-1].index == index
+            assert len(taken) <= MAX_MESSAGES
+
+
+def test_what_goes_first_can_be_taken_alone() -> None:
+    """Between the pieces of something large."""
+    lanes = Lanes(10, ROOM)
+    filled(lanes, append(1), heartbeat(1), heartbeat(2))
+    assert [message for _, message in lanes.take_light(ROOM)] == [heartbeat(1), heartbeat(2)]
+    assert lanes.take_light(ROOM) == []
+    assert len(lanes) == 1
+
+
+def test_what_fits_is_known_beforehand() -> None:
+    """An entry goes in pieces, up to a limit; all else of its message has to fit into one frame."""
+    small = append(1, *[b"x"] * 100_000)
+    for message, can in (
+        (append(1, bytes(5 * ROOM)), True),
+        (append(1, bytes(5 * ROOM + 1)), False),
+        (append(1, bytes(5 * ROOM), bytes(2 * ROOM)), True),
+        (append(1, bytes(5 * ROOM), bytes(3 * ROOM)), False),
+        (small, True),
+        (snapshot(1), True),
+    ):
+        assert fits(message, weight(message), ROOM, 4 * ROOM, 5 * ROOM) == can
+    assert len(encode([(7, small)])) < 2_100_000
 
 
 def test_a_frame_takes_what_fits_and_at_least_one() -> None:

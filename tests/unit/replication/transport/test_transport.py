@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 from vecdb_replication import raft
 from vecdb_replication.transport import FileTrust, Transport, TransportError, TransportOptions
-from vecdb_replication.transport.codec import encode_hello
+from vecdb_replication.transport.codec import Decoder, encode_hello
 from vecdb_replication.transport.link import Link
 from vecdb_replication.transport.wire import open_channel, open_stream
 
@@ -30,6 +30,8 @@ from tests.unit.replication.transport.peers import (
     said,
     snapshot,
 )
+
+ROOM = Recorder.max_entry_bytes
 
 
 async def test_messages_arrive_in_order_from_whom_the_certificate_names(certificates: Certificates) -> None:
@@ -109,12 +111,63 @@ async def test_a_full_queue_drops_what_comes_later_and_says_so_once(certificates
         await one.recorder.until(lambda: len(one.recorder.lost) == 2)
 
 
-async def test_a_message_larger_than_a_frame_is_named_and_dropped(certificates: Certificates) -> None:
+async def test_what_is_urgent_waits_for_a_piece_only(certificates: Certificates) -> None:
+    """An entry of 100 pieces: a heartbeat that comes with the first of them arrives before the last."""
+    link = Link("n2", Recorder(), replace(QUICK, frame_bytes=1_000), dials=True)
+    decoder, seen = Decoder(ROOM), list[raft.Message | None]()
+
+    class Stream(Untouched):
+        async def read(self) -> bytes | None:
+            return await asyncio.Future()
+
+        async def write(self, frame: bytes) -> None:
+            envelope = decoder.decode(frame)
+            seen.extend([message for _, message in envelope.messages] if envelope else [None])
+            if len(seen) in (1, 50):
+                link.send(said(heartbeat(len(seen), context=b"read")).messages)
+            await asyncio.sleep(0)
+
+    run = asyncio.create_task(link.run(Stream()))
+    async with asyncio.timeout(SECONDS):
+        await link.connected()
+        large = append(1, bytes(range(100)) * 1_000)
+        link.send(said(append(0, b"before"), large).messages)
+        await until(lambda: large in seen)
+    run.cancel()
+    await asyncio.gather(run, return_exceptions=True)
+    assert [message for message in seen if message is not None] == [
+        append(0, b"before"),
+        heartbeat(1, context=b"read"),
+        heartbeat(50, context=b"read"),
+        large,
+    ]
+    assert seen.count(None) == 99
+
+
+async def test_entries_larger_than_a_frame_come_through(certificates: Certificates) -> None:
+    """In pieces, over a real connection; so do those that wait behind them."""
+    large = [append(index, bytes([index]) * (300_000 + index), b"with it") for index in range(3)]
+    async with pair(certificates, frame_bytes=10_000, max_frame_bytes=20_000) as (one, two):
+        one.transport.send("n2", said(*large, append(4, b"small")))
+        await two.recorder.until(lambda: len(two.recorder.received) == 4)
+        assert [message for _, _, message in two.recorder.received] == [*large, append(4, b"small")]
+
+
+async def test_a_host_whose_entries_could_not_be_sent_is_not_served(certificates: Certificates) -> None:
+    """Such an entry would hold up its group for good: the two limits are compared before anything begins."""
+    trust = FileTrust(certificates.peers["n1"], PEERS)
+    transport = Transport("n1", CLUSTER, trust, options=replace(QUICK, max_entry_bytes=ROOM - 1))
+    with pytest.raises(ValueError, match=f"entries of {ROOM} bytes, and {ROOM - 1} is what can be sent"):
+        await transport.start(Recorder(), "127.0.0.1:0")
+    await transport.close()
+
+
+async def test_a_message_too_large_to_be_sent_is_named_and_dropped(certificates: Certificates) -> None:
     """It could never be sent: the stream lives on without it, and the log has one line of it."""
     with capture_logs() as logs:
-        async with pair(certificates, max_frame_bytes=100_000) as (one, two):
+        async with pair(certificates) as (one, two):
             for _ in range(3):
-                one.transport.send("n2", said(append(1, bytes(100_000)), heartbeat(8)))
+                one.transport.send("n2", said(append(1, b"", bytes(4 << 20)), heartbeat(8)))
             await two.recorder.until(lambda: len(two.recorder.received) == 3)
             assert {message for _, _, message in two.recorder.received} == {heartbeat(8)}
             assert one.transport.status()[0].dropped_messages == 3

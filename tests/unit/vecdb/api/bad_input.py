@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import msgpack
 from vecdb_proto.v1 import (
+    access_pb2,
     collections_pb2,
     common_pb2,
     documents_pb2,
@@ -57,6 +58,15 @@ def config(**changes: Any) -> collections_pb2.CreateCollectionRequest:
     )
 
 
+def grant(collection: str = "", role: int = 1) -> access_pb2.Grant:
+    return access_pb2.Grant(collection=collection, role=role)  # type: ignore[arg-type]
+
+
+def token(session: bytes = b"", **changes: Any) -> access_pb2.CreateTokenRequest:
+    info = access_pb2.TokenInfo(**{"principal": "ann", "grants": [grant()]} | changes)
+    return access_pb2.CreateTokenRequest(token=info, options=common_pb2.WriteOptions(session_id=session))
+
+
 def year(value: int) -> filter_pb2.Filter:
     return filter_pb2.Filter(
         equals=filter_pb2.FieldValue(field="year", value=filter_pb2.Value(int_value=value))
@@ -95,7 +105,8 @@ def method(node: InProcessNode, name: str) -> Callable[[Any], Any]:
 def state_of(node: InProcessNode) -> Any:
     listed = node.collections.List(collections_pb2.ListCollectionsRequest())
     aliases = [(each.config.name, list(each.aliases)) for each in listed.collections]
-    return aliases, [node.fingerprint(name) for name, _ in aliases]
+    tokens = [each.token_id for each in node.access.ListTokens(access_pb2.ListTokensRequest()).tokens]
+    return aliases, tokens, [node.fingerprint(name) for name, _ in aliases]
 
 
 def check(refused: Refused, case: Case) -> None:

@@ -26,9 +26,11 @@ from tests.unit.vecdb.api.bad_input import (
     check,
     config,
     deep,
+    grant,
     matrix,
     method,
     state_of,
+    token,
     upsert,
     year,
 )
@@ -346,9 +348,62 @@ WRITES = {
         "knowledge.DeleteSources", knowledge_pb2.DeleteSourcesRequest(collection="docs", uris=["a", ""]),
         INVALID, "BAD_ARGUMENT", "uris[1]",
     ),
-    "a token to create": Case(
+    "a token for nobody": Case(
         "access.CreateToken", access_pb2.CreateTokenRequest(),
-        UNIMPLEMENTED, "NOT_IMPLEMENTED", "", ("CreateToken",),
+        INVALID, "BAD_ARGUMENT", "token.principal", ("1 to 128",),
+    ),
+    "a token for a name with a space": Case(
+        "access.CreateToken", token(principal="ann b"), INVALID, "BAD_ARGUMENT", "token.principal",
+    ),
+    "a token for a name that is too long": Case(
+        "access.CreateToken", token(principal="a" * 129), INVALID, "BAD_ARGUMENT", "token.principal",
+    ),
+    "a token for root": Case(
+        "access.CreateToken", token(principal="root"), INVALID, "BAD_ARGUMENT", "token.principal",
+    ),
+    "a token for anonymous": Case(
+        "access.CreateToken", token(principal="anonymous"), INVALID, "BAD_ARGUMENT", "token.principal",
+    ),
+    "a token without a grant": Case(
+        "access.CreateToken", token(grants=[]), INVALID, "BAD_ARGUMENT", "token.grants",
+    ),
+    "a grant without a role": Case(
+        "access.CreateToken", token(grants=[grant(), grant("docs", 0)]),
+        INVALID, "BAD_ARGUMENT", "token.grants[1].role",
+    ),
+    "a grant of an unknown role": Case(
+        "access.CreateToken", token(grants=[grant("docs", 4)]),
+        INVALID, "BAD_ARGUMENT", "token.grants[0].role",
+    ),
+    "a grant on what is no name": Case(
+        "access.CreateToken", token(grants=[grant("a b")]),
+        INVALID, "BAD_ARGUMENT", "token.grants[0].collection",
+    ),
+    "two grants on one collection": Case(
+        "access.CreateToken", token(grants=[grant("a"), grant("a", 2)]),
+        INVALID, "BAD_ARGUMENT", "token.grants[1].collection", ("twice",),
+    ),
+    "sixty-five grants": Case(
+        "access.CreateToken", token(grants=[grant(f"c{n}") for n in range(65)]),
+        INVALID, "LIMIT_EXCEEDED", "token.grants", ("64",),
+    ),
+    "a token that expired": Case(
+        "access.CreateToken", token(expires_at_ms=1_000), INVALID, "BAD_ARGUMENT", "token.expires_at_ms",
+    ),
+    "a token that expires before there was time": Case(
+        "access.CreateToken", token(expires_at_ms=-1), INVALID, "BAD_ARGUMENT", "token.expires_at_ms",
+    ),
+    "a token for longer than calendars go": Case(
+        "access.CreateToken", token(expires_at_ms=2**62), INVALID, "BAD_ARGUMENT", "token.expires_at_ms",
+    ),
+    "a token under half a session": Case(
+        "access.CreateToken", token(session=b"short"), INVALID, "BAD_ARGUMENT", "options.session_id",
+    ),
+    "no token to revoke": Case(
+        "access.RevokeToken", access_pb2.RevokeTokenRequest(), INVALID, "BAD_ARGUMENT", "token_id",
+    ),
+    "a token that is not there to revoke": Case(
+        "access.RevokeToken", access_pb2.RevokeTokenRequest(token_id="no"), NOT_FOUND, "TOKEN_NOT_FOUND",
     ),
     "an invitation": Case(
         "cluster.Invite", cluster_pb2.InviteRequest(), UNIMPLEMENTED, "NOT_IMPLEMENTED", "", ("Invite",)

@@ -72,11 +72,11 @@ def test_an_error_of_the_program_is_internal_and_keeps_its_words(
     the answer to its query."""
     db = node.node_database()
 
-    def broken(name: str) -> Any:
+    def broken(record: Any) -> Any:
         raise ZeroDivisionError("a secret path")
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(db), "collection", lambda self, name: broken(name))
+        patch.setattr(type(db), "opened", lambda self, record: broken(record))
         refused = refusal(lambda: node.search.Search(search()))
         assert (refused.code, refused.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
         assert "ZeroDivisionError" in refused.message

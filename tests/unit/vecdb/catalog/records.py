@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from vecdb.catalog import CollectionRecord
+from vecdb.security import Grant, Role, Token
 
 
 def record(name: str = "a", **changes: Any) -> CollectionRecord:
@@ -26,3 +27,9 @@ def record(name: str = "a", **changes: Any) -> CollectionRecord:
         created_at_ms=17,
     )
     return replace(made, **changes)
+
+
+def token(token_id: str = "t", **changes: Any) -> Token:
+    """One that may write to a collection and read all, and whatever is said otherwise."""
+    grants = (Grant("docs", Role.WRITE), Grant("", Role.READ))
+    return replace(Token(token_id, b"1" * 32, "ann", grants, created_at_ms=17), **changes)

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vecdb_replication.host import StorageFull
 
-from tests.unit.vecdb.catalog.records import record
+from tests.unit.vecdb.catalog.records import record, token
 from vecdb.catalog import (
     AlterCollection,
     CatalogDamaged,
@@ -27,8 +27,10 @@ from vecdb.catalog import (
     CatalogTooNew,
     Command,
     CreateCollection,
+    CreateToken,
     DropCollection,
     Genesis,
+    RevokeToken,
     UnknownCommand,
     UpdateAliases,
     decode,
@@ -59,6 +61,8 @@ COMMANDS: st.SearchStrategy[Command] = st.one_of(
     ),
     st.builds(UpdateAliases, st.lists(st.tuples(NAMES, NAMES | st.just("")), max_size=3).map(tuple)),
     st.builds(DropCollection, NAMES),
+    st.builds(CreateToken, st.builds(token, NAMES, expires_at_ms=st.integers(0, 2**42))),
+    st.builds(RevokeToken, NAMES),
 )
 
 
@@ -101,6 +105,7 @@ def test_the_catalogue_stays_sound(commands: list[Command]) -> None:
         assert set(state.aliases.values()) <= set(state.collections)
         assert not set(state.aliases) & set(state.collections)
         assert all(name == kept.name for name, kept in state.collections.items())
+        assert all(name == kept.token_id for name, kept in state.tokens.items())
         assert CatalogState.load(msgpack.unpackb(msgpack.packb(state.dump()))) == state
 
 
@@ -142,6 +147,32 @@ def test_fields_change_in_one_step() -> None:
     ):
         kept, result = perform(state, command)
         assert (kept, result.code) == (state, code)
+
+
+def test_tokens_are_added_and_removed() -> None:
+    """A token is there until it is revoked; one of the same id replaces it; revoking nothing says so."""
+    state = after([CreateToken(token("t")), CreateToken(token("u"))])
+    state = after([CreateToken(token("t", digest=b"2" * 32))], state)
+    assert {name: held.digest for name, held in state.tokens.items()} == {"t": b"2" * 32, "u": b"1" * 32}
+    state = after([RevokeToken("t")], state)
+    assert list(state.tokens) == ["u"]
+    kept, result = perform(state, RevokeToken("t"))
+    assert (kept, result.code, result.reason) == (state, "NOT_FOUND", "TOKEN_NOT_FOUND")
+
+
+def test_tokens_that_expired_long_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Making a token drops those that expired 30 days before it, by the times in the log alone; only then is
+    it refused where there are too many."""
+    day = 24 * 3_600_000
+    old, late, kept = token("old", expires_at_ms=day), token("late", expires_at_ms=2 * day), token("kept")
+    state = after([CreateToken(each) for each in (old, late, kept)])
+    state = after([CreateToken(token("new", created_at_ms=31 * day + 1))], state)
+    assert list(state.tokens) == ["late", "kept", "new"]
+    monkeypatch.setattr("vecdb.catalog.access.MAX_TOKENS", 3)
+    refused, result = perform(state, CreateToken(token("more", created_at_ms=31 * day + 1)))
+    assert (refused, result.code, result.reason) == (state, "RESOURCE_EXHAUSTED", "LIMIT_EXCEEDED")
+    assert perform(state, CreateToken(token("new", created_at_ms=31 * day + 1)))[1].code == ""
+    assert perform(state, CreateToken(token("more", created_at_ms=32 * day + 1)))[1].code == ""
 
 
 @pytest.mark.parametrize("entry", [[2, "genesis", "x", 1], [1, "fly"], [1, "drop"]])
@@ -208,11 +239,25 @@ def test_a_newer_format_is_told_as_such(tmp_path: Path) -> None:
     """A file of a later format version says so, whatever else is in it."""
     path = filled(tmp_path)
     data = bytearray(path.read_bytes())
-    data[8:12] = (2).to_bytes(4, "little")
+    data[8:12] = (3).to_bytes(4, "little")
     data[12:16] = crc32c(bytes(data[16:]), crc32c(bytes(data[:12]))).to_bytes(4, "little")
     path.write_bytes(data)
-    with pytest.raises(CatalogTooNew, match="format version 2"):
+    with pytest.raises(CatalogTooNew, match="format version 3"):
         CatalogMachine(path)
+
+
+def test_a_file_of_the_first_format_is_read(tmp_path: Path) -> None:
+    """A catalogue that was written before there were tokens opens, has none, and goes on."""
+    path = filled(tmp_path)
+    state = CatalogMachine(path).state
+    stored = state.dump()
+    del stored["tokens"]
+    head, body = b"vecdbcat" + (1).to_bytes(4, "little"), msgpack.packb(stored)
+    path.write_bytes(head + crc32c(body, crc32c(head)).to_bytes(4, "little") + body)
+    machine = CatalogMachine(path)
+    assert machine.state == state
+    machine.apply([(3, encode(CreateToken(token("t"))))])
+    assert CatalogMachine(path).state.tokens == {"t": token("t")}
 
 
 class Killed(BaseException):

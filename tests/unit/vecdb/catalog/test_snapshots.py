@@ -75,6 +75,33 @@ async def test_the_state_of_one_is_the_state_of_the_other(tmp_path: Path) -> Non
     assert again.state == taker.state
 
 
+async def test_a_clean_up_that_fails_does_not_undo_an_installation(tmp_path: Path) -> None:
+    """The state is in its place already: what is left beside it goes by the next clean-up."""
+
+    class Stuck(CutDisk):
+        stuck = False
+
+        def remove(self, path: Path) -> None:
+            if self.stuck and path.parent.name == "staged":
+                raise OSError("it cannot be removed")
+            super().remove(path)
+
+    disk = Stuck()
+    giver, taker = filled(tmp_path / "a"), CatalogMachine(tmp_path / "b" / "state", None, disk)
+    giver.prepare()
+    index, data = giver.capture()
+    await taker.fetch(data, Direct(giver).source)
+    taker.stage(index, data)
+    disk.stuck = True
+    taker.install(index)
+    assert taker.state == giver.state
+    staged = tmp_path / "b" / "snapshots" / "staged"
+    assert [path.name for path in staged.iterdir()] == [str(index)]
+    disk.stuck = False
+    taker.tidy()
+    assert not list(staged.iterdir())
+
+
 async def test_a_crash_anywhere_leaves_the_old_state_or_the_new(tmp_path: Path) -> None:
     """Until the log has the snapshot the state is the old one; from then on installing it goes through."""
     giver = filled(tmp_path / "a")

@@ -156,9 +156,15 @@ def test_a_reader_that_leaves(unbuffered: str) -> None:
 
 def test_ctrl_c(server: ScriptedServer) -> None:
     """An interrupted command ends with 130, without a traceback."""
-    with subprocess.Popen(
-        [*VECDB, "query", "docs", "-"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    # A shell ignores SIGINT for what it starts in the background, tests too, and a process inherits that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            [*VECDB, "query", "docs", "-"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with process:
         _wait_until_reading(process.pid)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)

@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.certificates import make_certificate
 from tests.support.node import Node, free_port
+from tests.unit.vecdb.cli.conftest import Cli
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 Vecdb = Callable[..., subprocess.CompletedProcess[str]]
@@ -122,6 +123,33 @@ def test_strangers_are_kept_out(vecdb: Vecdb, folder: Path) -> None:
     assert (done.returncode, done.stdout) == (77, "")
     assert done.stderr.startswith("vecdb: error: the token is not valid")
     assert "fedcba" not in done.stderr
+
+
+def test_a_token_made_here_is_good_until_it_is_revoked(node: Node, folder: Path, cli: Cli) -> None:
+    """What `tokens create` writes is a --token-file; it opens what it was granted, through kill -9 too, and
+    nothing once it is revoked."""
+    reach = ("--addr", node.address, "--tls-ca", folder / "node.pem", "--token-file")
+    as_root, as_ann = (*reach, folder / "token"), (*reach, folder / "ann.token")
+    for name in ("open", "shut"):
+        assert cli("collections", "create", name, "--dim", "2", *as_root).code == 0
+    made = cli(
+        "tokens", "create", "ann", "--grant", "open:read", "--out", folder / "ann.token", "--json", *as_root
+    )
+    token_id = json.loads(made.out)["token"]["token_id"]
+    node.kill()
+    node.start()
+    assert [token["token_id"] for token in json.loads(cli("tokens", "list", "--json", *as_root).out)] == [
+        token_id
+    ]
+    listed = json.loads(cli("collections", "list", "--json", *as_ann).out)
+    assert [info["config"]["name"] for info in listed] == ["open"]
+    denied = cli("collections", "describe", "shut", *as_ann)
+    assert denied.code == 77
+    assert "ann needs the role read on collection 'shut'" in denied.error
+    assert cli("tokens", "revoke", token_id, *as_root).code == 0
+    assert cli("collections", "list", *as_ann).code == 77
+    for name in ("open", "shut"):
+        assert cli("collections", "drop", name, "--yes", *as_root).code == 0
 
 
 def test_the_cluster_of_one(vecdb: Vecdb) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from vecdb_replication.host import MAX_ENTRY_BYTES
 
 from vecdb.config import ConfigError, Endpoint, Settings, load
 
@@ -76,6 +77,15 @@ def test_sizes_with_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     settings = load({"data_dir": str(tmp_path)})
     assert settings.limits.max_source_bytes == 2**30
     assert settings.engine.wal_segment_bytes == 2 * 2**20
+
+
+def test_a_request_fits_into_an_entry_of_the_log(tmp_path: Path) -> None:
+    """The largest message that can be allowed is half of an entry: vectors of its texts come on top."""
+    half = MAX_ENTRY_BYTES // 2
+    settings = load({"data_dir": str(tmp_path), "limits": {"max_message_bytes": half}})
+    assert settings.limits.max_message_bytes == half
+    with pytest.raises(ConfigError, match=f"max_message_bytes = {half + 1}"):
+        load({"data_dir": str(tmp_path), "limits": {"max_message_bytes": half + 1}})
 
 
 def test_empty_variables_are_unset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -246,7 +246,7 @@ def test_examples_are_not_chosen(data: Data) -> None:
 async def test_a_deadline_ends_the_choosing(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     """A deadline that passes while hits are chosen is met then, not once all are."""
     db = data.node.node_database()
-    record = db.collection("mmr-l21")
+    record = db.state.collections["mmr-l21"]
     wanted = Wanted(k=20, deadline=time.monotonic() + 60)
     picks: list[int] = []
 

@@ -173,7 +173,7 @@ def test_a_field_that_is_not_declared_is_filtered_in_the_end(
 def test_shards_without_matches_do_not_end_the_search(node: InProcessNode, name: Name) -> None:
     """Where one shard of three has all the documents, whichever it is, its further groups are found."""
     create(node, c := name(), shards=3)
-    placed = slots.split([f"{n:04}" for n in range(600)], node.node_database().collection(c).shards)
+    placed = slots.split([f"{n:04}" for n in range(600)], node.node_database().state.collections[c].shards)
     for positions in placed.values():
         ids = [f"{at:04}" for at in positions]
         payloads = [{"kind": "big"} for _ in ids[2:]] + [{"kind": "a"}, {"kind": "b"}]
@@ -339,7 +339,7 @@ def test_projections_do_not_need_the_field(data: Data) -> None:
 async def test_a_deadline_ends_the_rounds(data: Data) -> None:
     """A grouped search that is late stops rather than widen on."""
     db = data.node.node_database()
-    record = db.collection("l23False")
+    record = db.state.collections["l23False"]
     wanted = Wanted(k=10, deadline=time.monotonic() - 1)
     with pytest.raises(DeadlineExceeded):
         await choosing.search(db, record, data.vectors[:1], wanted, GroupBy("of.kind"))

@@ -8,8 +8,9 @@ from typing import Any
 
 import grpc
 import msgpack
+import numpy as np
 import pytest
-from vecdb_index import Failure, Update
+from vecdb_index import Failure, Update, Upsert
 from vecdb_index.results import ApplyResult
 from vecdb_proto.v1 import documents_pb2
 
@@ -190,7 +191,7 @@ def test_a_write_by_filter_leaves_what_changed_since(node: InProcessNode, name: 
     for session in (b"", bytes([7]) * 16):
         create(node, c := name())
         upsert(node, c, ["a", "b", "c"], payloads=[{"k": 1}] * 3)
-        record = db.collection(c)
+        record = db.state.collections[c]
         stored = [(each.id, each.version) for each in get(node, c, ["a", "b", "c"])]
         upsert(node, c, ["b"], payloads=[{"k": 2}])
 
@@ -230,16 +231,16 @@ def test_a_write_by_filter_gives_up_where_others_write_faster(node: InProcessNod
 
     many = [(str(n), 1) for n in range(20)]
     with pytest.raises(RequestError) as caught:
-        node.run(lambda: writes.settled(db, db.collection(c), many, contended))
+        node.run(lambda: writes.settled(db, db.state.collections[c], many, contended))
     assert (caught.value.code, caught.value.retry_after) == ("ABORTED", 0.1)
     few = many[:3]
-    assert node.run(lambda: writes.settled(db, db.collection(c), few, contended)).count == 0
+    assert node.run(lambda: writes.settled(db, db.state.collections[c], few, contended)).count == 0
 
     async def broken(ids: list[str], versions: list[int | None], attempt: int) -> Outcome:
         return Outcome(failures=[Refusal(0, "INTERNAL", "SHARD_DAMAGED", "broken")])
 
     with pytest.raises(RequestError) as caught:
-        node.run(lambda: writes.settled(db, db.collection(c), few, broken))
+        node.run(lambda: writes.settled(db, db.state.collections[c], few, broken))
     assert (caught.value.code, caught.value.reason) == ("INTERNAL", "SHARD_DAMAGED")
 
 
@@ -321,6 +322,8 @@ def test_the_rounds_of_a_request_have_their_own_sessions() -> None:
 class Scripted:
     """A database whose groups answer as a test says."""
 
+    max_entry_bytes = 2000
+
     def __init__(self, answers: dict[int, Any]) -> None:
         self.answers = answers
         self.shards = self
@@ -348,6 +351,21 @@ async def test_a_shard_that_fails_is_told_by_its_documents() -> None:
     outcome = await scattered({5: ApplyResult(11, 2), 6: down}, 4)
     assert (outcome.count, outcome.positions) == (2, {5: 11})
     assert [(f.position, f.code) for f in outcome.failures] == [(1, "UNAVAILABLE"), (3, "UNAVAILABLE")]
+
+
+async def test_a_part_too_large_for_an_entry_is_refused_before_anything_is_written() -> None:
+    """Also the parts that would fit: the limit and what to have less of are named."""
+    record: Any = type("Record", (), {"shards": (5, 6)})()
+    ids = apart(record.shards, 40)
+    small, large = b"\x80", b"x" * 2000
+    payloads = [large if at == 1 else small for at in range(len(ids))]
+    mutation = Upsert(ids, np.ones((len(ids), 1), np.float32), payloads)
+    db: Any = Scripted({5: AssertionError("written"), 6: AssertionError("written")})
+    with pytest.raises(RequestError, match=r"at most 2000 .max_entry_bytes.*fewer documents") as caught:
+        await writes.write(db, record, mutation)
+    assert (caught.value.code, caught.value.reason) == ("RESOURCE_EXHAUSTED", "LIMIT_EXCEEDED")
+    assert [field for field, _ in caught.value.violations] == ["ids"]
+    assert caught.value.metadata == {"limit": "max_entry_bytes"}
 
 
 async def test_where_all_shards_fail_the_request_fails() -> None:
