@@ -365,6 +365,7 @@ async def test_a_stranger_is_not_heard() -> None:
         await c.write(b"x")
         lead = await c.leader()
         seen: list[object] = []
+        await until(lambda: c.notes[lead % 3 + 1].words == [b"x"])
         receive = c.hosts[lead % 3 + 1].receive
         c.network.attach(f"n{lead % 3 + 1}", lambda _, envelope: seen.append(envelope), lambda *_: None)
         await c.write(b"y")
