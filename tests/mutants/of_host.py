@@ -11,6 +11,12 @@ _HELD = (
 
 HOST = (
     Mutant(
+        "a vote waits for the clock",
+        "host/core.py",
+        "return bool(self._dirty or self._retries or self._outgoing)",
+        "return bool(self._dirty or self._retries)",
+    ),
+    Mutant(
         "what others may have is said to be lost when a replica is removed",
         "host/group.py",
         "        self.replica.abandon(failure, entered)",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 
 from vecdb_replication import wal
 
@@ -80,7 +81,15 @@ class Chaos:
         return node.up and sum(not each.up for each in self.world.nodes.values()) < _MOST_DOWN
 
     def _crash(self) -> None:
-        world, node = self.world, self._node()
+        """Now, or in the middle of the node's next write, which by chance alone is rarely met."""
+        node = self._node()
+        if self.dice.random() < 0.5:
+            self._crash_now(node)
+        else:
+            node.doom = partial(self._crash_now, node)
+
+    def _crash_now(self, node: SimNode) -> None:
+        world = self.world
         if not self._may_end(node):
             return
         keep = self.dice.choice(("none", "torn", "torn", "all", None))

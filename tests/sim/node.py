@@ -26,8 +26,8 @@ from vecdb_replication.host import (
     UnknownGroup,
     Write,
 )
+from vecdb_replication.host.incidents import Incident
 from vecdb_replication.host.recovery import needs_burial
-from vecdb_replication.host.work import Incident
 
 from tests.sim.machine import Registers
 from tests.sim.writer import SimWriter, Waiting
@@ -66,6 +66,7 @@ class Surroundings(Protocol):
     ) -> None: ...
     def installed(self, node: SimNode, group: int, machine: Registers) -> None: ...
     def heard(self, node: SimNode, incident: Incident) -> None: ...
+    def refused(self, node: SimNode, error: Exception) -> None: ...
     def died(self, node: SimNode, why: str) -> None: ...
     def note(self, *what: object) -> None: ...
 
@@ -93,6 +94,8 @@ class SimNode:
         """No sync comes to its end before."""
         self.staging_fails = False
         self.reading_fails = False
+        self.doom: Callable[[], None] | None = None
+        """What is to happen while the next write waits for its sync."""
         self.unsynced: list[Sequence[wal.GroupUpdate]] = []
         """As the last life left them: records whose sync did not come to its end."""
         self._due = False
@@ -124,6 +127,7 @@ class SimNode:
             later=self._later,
             tell=self._tell,
             delay=self._sync_seconds,
+            wrote=self._wrote,
             synced=partial(world.synced, self),
             failed=lambda error: world.died(self, str(error)),
         )
@@ -220,15 +224,15 @@ class SimNode:
     # Time
 
     def touch(self) -> None:
-        """Something came in: make a pass soon."""
-        if not self._due:
+        """Something came in: make a pass soon, if there is anything to do."""
+        if not self._due and self.core is not None and self.core.is_due:
             self._due = True
             self._later(0.0002 + self.dice.random() * 0.003, self._pass)
 
-    def _later(self, seconds: float, act: Callable[..., None], *args: object) -> None:
+    def _later(self, seconds: float, act: Callable[..., object], *args: object) -> None:
         self.world.later(seconds, self._alive, self.life, act, args)
 
-    def _alive(self, life: int, act: Callable[..., None], args: tuple[object, ...]) -> None:
+    def _alive(self, life: int, act: Callable[..., object], args: tuple[object, ...]) -> None:
         if life != self.life:
             return
         wait = self.paused_until - self.world.now
@@ -249,14 +253,21 @@ class SimNode:
     def _tell(self, act: Callable[..., None], *args: object) -> None:
         """A thread calls the loop, which hears of it a little later: of one call after the other."""
         now = self.world.now
-        self._told_until = max(self._told_until, now + 0.0001 + self.dice.random() * 0.002)
+        # Now and then late enough for more to be handed in that builds on what was refused.
+        late = 0.03 if self.dice.random() < 0.1 else 0.002
+        self._told_until = max(self._told_until, now + 0.0001 + self.dice.random() * late)
         self._later(self._told_until - now, self._hear, act, *args)
+
+    def _wrote(self, seconds: float) -> None:
+        doom, self.doom = self.doom, None
+        if doom is not None:
+            self._later(self.dice.random() * seconds, doom)
 
     def _sync_seconds(self) -> float:
         usual = self.dice.random() * 0.008 * self.slowness
         return max(usual, self.hung_until - self.world.now)
 
-    def _work(self, seconds: float, act: Callable[..., None], *args: object) -> None:
+    def _work(self, seconds: float, act: Callable[..., object], *args: object) -> None:
         """Something for a thread of the pool, which takes up to so many seconds when nothing is slow."""
         self._later(self.dice.random() * seconds * self.slowness, act, *args)
 
@@ -265,8 +276,10 @@ class SimNode:
     def _pass(self) -> None:
         self._due = False
         assert self.core is not None
-        self._do(self.core.step())
-        self._stepped()
+        if self.core.is_due:
+            # Otherwise an earlier one has done it all.
+            self._do(self.core.step())
+            self._stepped()
 
     def _do(self, done: Pass) -> None:
         if done.write is not None:
@@ -306,7 +319,15 @@ class SimNode:
     def _written(self, write: Write, error: Exception | None) -> None:
         assert self.core is not None
         self.core.written(write, error)
-        self.touch()
+        if error is not None:
+            self.world.refused(self, error)
+        if self.dice.random() < 0.5:
+            self.touch()
+            return
+        # At once, as the host does. But what is committed now is looked at before a change among it counts.
+        self._stepped()
+        if self.core is not None:
+            self._pass()
 
     def _stage(self, staging: Staging) -> None:
         assert isinstance(staging.machine, Registers)
@@ -364,8 +385,7 @@ class SimNode:
     def _receive(self, source: int, envelope: Envelope) -> None:
         assert self.core is not None
         self.core.receive(_NAMES[source], envelope)
-        if self.core.is_due:
-            self.touch()
+        self.touch()
         self._stepped()
 
     def report(self, group: int, replica: int, failed: bool) -> None:
@@ -441,3 +461,4 @@ class SimNode:
         self.paused_until = self.hung_until = 0.0
         self.slowness = 1.0
         self.staging_fails = False
+        self.doom = None

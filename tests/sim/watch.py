@@ -86,8 +86,10 @@ class Watch:
         for group, message in envelope.messages:
             facts = self.facts[group]
             if message.type in durable_cause.VOUCHING:
-                index, core = message.index, node.core.groups[group].replica.node
-                believed = core.term_of(index) if index else 0
+                held, index = node.core.groups.get(group), message.index
+                # What a replica had to say when it was removed may leave after it has gone.
+                here = held is not None and held.replica.id == message.from_
+                believed = held.replica.node.term_of(index) if held and here and index else 0
                 durable_cause.check(group, facts, message, believed)
                 self.counts["checks"] += 1
             if message.snapshot is not None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from vecdb_replication import raft, wal
 from vecdb_replication.host import Envelope
 from vecdb_replication.host.group import Group
-from vecdb_replication.host.work import Incident
+from vecdb_replication.host.incidents import Incident
 
 from tests.sim.clients import Call, Client
 from tests.sim.facts import Violation, fail
@@ -159,6 +159,12 @@ class World:
     def heard(self, node: SimNode, incident: Incident) -> None:
         """Whatever it is, invariants look at it."""
         self.note("incident", node.number, incident)
+
+    def refused(self, node: SimNode, error: Exception) -> None:
+        """A log took a write not at all, or only of some groups."""
+        self.counts["refused writes"] += 1
+        self.counts["writes refused in part"] += isinstance(error, wal.GroupsRefused)
+        self.note("refused", node.number, error)
 
     def died(self, node: SimNode, why: str) -> None:
         """A node ends itself."""

@@ -32,8 +32,9 @@ Written = tuple[Waiting, wal.GroupsRefused | None]
 class SimWriter:
     """Writes to `log`. `later` lets time pass, `tell` gets a call to the loop, in order.
 
-    `synced(record)` is called for each record that a sync made durable, `failed` once the log is beyond
-    use: nothing comes back any more then.
+    `wrote(seconds)` is called when records were written, and their sync takes so long; `synced(record)` for
+    each record that a sync made durable, `failed` once the log is beyond use: nothing comes back any more
+    then.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class SimWriter:
         later: Callable[..., None],
         tell: Callable[..., None],
         delay: Callable[[], float],
+        wrote: Callable[[float], None],
         synced: Callable[[Sequence[wal.GroupUpdate]], None],
         failed: Callable[[Exception], None],
     ) -> None:
@@ -52,6 +54,7 @@ class SimWriter:
         self._later = later
         self._tell = tell
         self._delay = delay
+        self._wrote = wrote
         self._synced = synced
         self._failed = failed
         self._queue: list[Waiting] = []
@@ -84,7 +87,10 @@ class SimWriter:
         except wal.LogFailed as failed:
             self._failed(failed)
             return
-        self._later(0.0005 + self._delay(), self._sync, written)
+        seconds = 0.0005 + self._delay()
+        if self.unsynced:
+            self._wrote(seconds)
+        self._later(seconds, self._sync, written)
 
     def _append(self, batches: list[Waiting]) -> list[Written]:
         updates = [update for batch in batches for update in batch.updates]

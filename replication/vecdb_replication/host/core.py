@@ -254,7 +254,7 @@ class HostCore:
     @property
     def is_due(self) -> bool:
         """Whether a pass has anything to do."""
-        return bool(self._dirty or self._retries)
+        return bool(self._dirty or self._retries or self._outgoing)
 
     def step(self) -> Pass:
         """One pass: everything there is to do for the groups that anything happened to."""

@@ -23,7 +23,7 @@ def check(group: int, facts: GroupFacts, disk: DurableLog, update: wal.GroupUpda
         fail(f"group {group}: entry {first} is written behind a gap")
     for entry in update.entries:
         found = (before, entry.kind, entry.data)
-        known = facts.appended.setdefault((entry.index, entry.term), found)  # type: ignore[arg-type]
+        known = facts.appended.setdefault((entry.index, entry.term), found)
         if known != found:
             what = f"entry {entry.index} of term {entry.term}"
             fail(f"group {group}: {what} is {found} here and {known} elsewhere")

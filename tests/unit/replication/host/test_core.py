@@ -64,6 +64,28 @@ def test_a_read_is_never_asked_with_a_context_of_another_life(log: Wal) -> None:
     assert len(contexts) == 4
 
 
+def test_what_a_write_vouches_for_need_not_wait_for_the_clock(log: Wal) -> None:
+    """A vote or an acknowledgement is due as soon as it is durable, though nothing else is to be done."""
+    log.append([wal.GroupUpdate(G, tombstone=Tombstone(1))])
+    core = core_over(log)
+    core.open(G, Words(), 2, (1, 2, 3))
+    core.step()
+    vote = from_leader(MessageType.VOTE)
+    entries = from_leader(entries=(Entry(1, 1, data=b"word"),))
+    for asked, answer in ((vote, MessageType.VOTE_RESP), (entries, MessageType.APP_RESP)):
+        core.receive("n1", asked)
+        done = core.step()
+        assert done.envelopes == {}
+        store(log, done)
+        assert done.write is not None
+        assert not core.is_due
+        core.written(done.write, None)
+        assert core.is_due
+        ((_, message),) = core.step().envelopes["n1"].messages
+        assert (message.type, message.reject) == (answer, False)
+        assert not core.is_due
+
+
 def test_a_message_creates_no_replica(log: Wal) -> None:
     """Whoever it is for and whatever it says: what the catalogue did not place here is not here."""
     core = core_over(log)
