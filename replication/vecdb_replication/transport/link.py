@@ -140,6 +140,10 @@ class Link:
                 self._down(problem)
             return problem
 
+    def asked_for_files(self, group: int) -> None:
+        """The peer fetches a snapshot of a group: its message has arrived, and is lost with no stream."""
+        self._snapshots = {each for each in self._snapshots if each[0] != group}
+
     def end(self, problem: str) -> None:
         """End the stream, if there is one."""
         if self._ended is not None and not self._ended.done():

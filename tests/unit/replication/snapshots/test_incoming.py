@@ -20,6 +20,7 @@ from vecdb_replication.snapshots import (
 from vecdb_replication.snapshots import incoming as module
 
 from tests.support.cutdisk import Cut, CutDisk
+from tests.unit.replication.host.machines import until
 from tests.unit.replication.snapshots.shelf import FILES, Shelf, manifest_of
 
 MANIFEST = manifest_of()
@@ -274,6 +275,33 @@ async def test_a_snapshot_that_is_found_bad_is_thrown_away(tmp_path: Path) -> No
         await to.fetch(MANIFEST, shelf.source, check)
     assert looked == [to.folder(MANIFEST)] * 2
     assert shelf.given == 2 * TOTAL
+
+
+async def test_the_sender_hears_that_its_snapshot_is_being_checked(tmp_path: Path) -> None:
+    """However long it takes, and though it cannot be reached now and then; nothing is read twice."""
+    shelf = Shelf()
+    to = Incoming(tmp_path / "in", LocalDisk(), reserve=0, touch_seconds=0.001)
+    checking, go = threading.Event(), threading.Event()
+
+    def check(_: Path) -> None:
+        checking.set()
+        assert go.wait(10)
+
+    task = asyncio.create_task(to.fetch(MANIFEST, shelf.source, check))
+    await asyncio.to_thread(checking.wait)
+    last = MANIFEST.files[-1]
+    for gone in (False, True, False):
+        shelf.gone = gone
+        before = len(shelf.asked)
+        await until(lambda before=before: len(shelf.asked) > before + 2)
+        assert set(shelf.asked[before:]) == {(last.name, last.size)}
+    go.set()
+    await task
+    assert to.holds(MANIFEST)
+    assert shelf.given == TOTAL
+    asked = len(shelf.asked)
+    await asyncio.sleep(0.01)
+    assert len(shelf.asked) == asked
 
 
 async def test_a_crash_while_another_snapshots_files_are_taken_over(tmp_path: Path) -> None:
