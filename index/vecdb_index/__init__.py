@@ -13,6 +13,7 @@ from vecdb_index.errors import (
     ShardDamaged,
     ShardError,
     ShardInUse,
+    SnapshotStopped,
     StorageFailed,
     UnknownMutation,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "ShardStats",
     "Snapshot",
     "SnapshotFile",
+    "SnapshotStopped",
     "StorageFailed",
     "UnknownMutation",
     "Update",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -203,12 +203,13 @@ class Shard(Searcher):
         """Make everything applied durable; returns ``durable_index`` (older if readers were in the way)."""
         return self._core.checkpoint()
 
-    def snapshot(self, target: Path | str) -> Snapshot:
+    def snapshot(self, target: Path | str, stopped: Callable[[], bool] = lambda: False) -> Snapshot:
         """Copy the shard as of now into a new directory, which ``Shard.open`` opens; writes go on meanwhile.
 
-        Files are synced, with their checksums in the result. FileExistsError, StorageFailed, OSError.
+        Files are synced, with their checksums in the result. SnapshotStopped soon after ``stopped()`` becomes
+        true, and FileExistsError, StorageFailed, OSError: what is in the directory then is no snapshot.
         """
-        return take_snapshot(self._core, Path(target))
+        return take_snapshot(self._core, Path(target), stopped)
 
     def verify(self) -> None:
         """Read everything that is stored and compare checksums; ShardDamaged names what does not fit."""

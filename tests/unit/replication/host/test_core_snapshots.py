@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from vecdb_replication import wal
@@ -205,7 +205,7 @@ class Prepared(Notes):
         super().__init__()
         self.prepared: list[tuple[int, bytes]] = []
 
-    def prepare(self) -> None:
+    def prepare(self, stopped: Callable[[], bool] = lambda: False) -> None:
         self.checkpoint()
         self.prepared.append(super().capture())
 
