@@ -289,13 +289,17 @@ class Node:
         tls = None
         if settings.tls_cert is not None and settings.tls_key is not None:
             tls = server_context(settings.tls_cert, settings.tls_key)
-        server = HttpServer(
-            settings.http_listen,
-            standard_routes(self._metrics.registry, self._unready),
-            tls=None if settings.http_listen.is_loopback else tls,
-            authorize=partial(_is_authorized, authenticator),
-            insecure=settings.insecure,
-        )
+        try:
+            server = HttpServer(
+                settings.http_listen,
+                standard_routes(self._metrics.registry, self._unready),
+                tls=None if settings.http_listen.is_loopback else tls,
+                authorize=partial(_is_authorized, authenticator),
+                insecure=settings.insecure,
+            )
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise DataDirError(f"cannot listen on {settings.http_listen} (http_listen): {reason}") from None
         server.start()
         stack.callback(server.stop)
 
@@ -343,7 +347,7 @@ class Node:
             else:
                 server.add_insecure_port(address)
         except RuntimeError as error:
-            raise DataDirError(f"cannot listen on {address}: {error}") from None
+            raise DataDirError(f"cannot listen on {address} (listen): {error}") from None
 
     async def _stop_serving(self, server: grpc.aio.Server, checks: Any) -> None:
         self._gate.closed = True

@@ -169,7 +169,10 @@ def test_a_taken_port_is_told(tmp_path: Path) -> None:
         node = InProcessNode(tmp_path)
         node.port = taken.getsockname()[1]
         code, reason = refused(node)
-        assert (code, f"cannot listen on {node.address}" in reason) == (ExitCode.UNAVAILABLE, True)
+        assert (code, f"cannot listen on {node.address} (listen)" in reason) == (ExitCode.UNAVAILABLE, True)
+        node = InProcessNode(tmp_path, http_listen=f"127.0.0.1:{taken.getsockname()[1]}")
+        code, reason = refused(node)
+        assert (code, "(http_listen): Address already in use" in reason) == (ExitCode.UNAVAILABLE, True)
 
 
 def test_a_model_that_is_no_model_is_a_matter_of_configuration(tmp_path: Path) -> None:
