@@ -153,7 +153,8 @@ class Node:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._metrics = NodeMetrics()
-        self._gate = Gate(settings.limits.max_concurrent_requests)
+        limits = settings.limits
+        self._gate = Gate(limits.max_concurrent_requests, limits.max_concurrent_bytes)
         self._ready = False
         self._stop = asyncio.Event()
 

@@ -128,6 +128,10 @@ class Shard(Searcher):
         view = self._core.view
         return sum(len(part.rows) for part in (*view.growing, *view.sealed) if part.rows.graph is None)
 
+    def check(self) -> None:
+        """ShardClosed, ShardDamaged or ShardBroken where it serves no more."""
+        self._core.check()
+
     @property
     def error(self) -> str | None:
         """Why background work fails, or what is damaged; None where all is well."""
