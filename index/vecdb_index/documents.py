@@ -130,7 +130,7 @@ def died_since(view: View, latest: View) -> BitMap:
     Field indexes drop the dead, or never saw those that died before they were loaded: what they said about a
     view holds for the documents that are alive still, after they were asked.
     """
-    return BitMap() if latest is view else view.universe() - latest.universe()
+    return BitMap() if latest is view.whole else view.universe() - latest.universe()
 
 
 def vectors_of(view: View, docnos: I64) -> tuple[F32, Flags]:

@@ -36,7 +36,7 @@ class Matcher:
         core = self._core
         self._load(where)
         for _ in range(_ATTEMPTS):
-            view = core.view
+            view = core.shown()
             with core.store.reading() as connection:
                 found = documents.indexed_matches(where, view, connection, core.indexes)
             if found is None:
@@ -47,11 +47,13 @@ class Matcher:
             return matching, view, found is not None
 
     @contextmanager
-    def pinned(self, where: Filter) -> Iterator[tuple[sqlite3.Connection, View, BitMap]]:
-        """A connection and a view of one moment, and the docnos that matched then."""
+    def pinned(
+        self, where: Filter, *, whole: bool = False
+    ) -> Iterator[tuple[sqlite3.Connection, View, BitMap]]:
+        """A connection and a view of one moment (see ``Core.pinned``), and the docnos that matched then."""
         core = self._core
         self._load(where)
-        with core.pinned() as (connection, view):
+        with core.pinned(whole=whole) as (connection, view):
             yield (
                 connection,
                 view,
@@ -78,6 +80,6 @@ class Matcher:
                 self._load_names(self._unloaded(where))
 
     def _load_names(self, names: list[str]) -> None:
-        with self._core.pinned() as (connection, _):
+        with self._core.pinned(whole=True) as (connection, _):
             for name in names:
                 self._core.indexes.evaluate(Exists(name), connection, BitMap)

@@ -243,7 +243,7 @@ class Shard(Searcher):
                 return moment._searched(vectors, k, wish, where, limits, explain)
 
     def _view(self) -> View:
-        return self._core.view
+        return self._core.shown()
 
     def _matched(self, where: Filter) -> tuple[BitMap, View, bool]:
         return self._matcher.latest(where)
@@ -262,13 +262,16 @@ class Shard(Searcher):
         """Documents by id in the order asked, missing ones left out."""
         core, select = self._core, documents.columns(payload, text)
         core.check()
+        hidden = core.options.quarantine.authors
         if not vector:
             with core.store.moment() as connection:  # many ids are several statements
-                return Reader(connection, core.view).by_id(ids, select)
+                rows = Reader(connection, core.view).by_id(ids, select)
+            return [row for row in rows if row.author not in hidden] if hidden else rows
         # Vectors are found by the view, so it and the database must agree on what there is.
         with core.pinned() as (connection, view):
             reader = Reader(connection, view)
-            return _present(reader.with_vectors(reader.by_id(ids, select)))
+            rows = [row for row in reader.by_id(ids, select) if row.author not in hidden]
+            return _present(reader.with_vectors(rows))
 
     def scroll(
         self,
@@ -279,13 +282,17 @@ class Shard(Searcher):
         payload: bool = True,
         text: bool = True,
         vector: bool = False,
+        hidden: bool = False,
     ) -> list[Row]:
-        """The next ``limit`` documents after an id (None: from the start), in the order of UTF-8 bytes."""
+        """The next ``limit`` documents after an id (None: from the start), in the order of UTF-8 bytes.
+
+        With ``hidden``, those of quarantined authors too: for whoever is about to write to them.
+        """
         if limit < 1:
             raise ValueError(f"limit must be at least 1, not {limit}")
         core = self._core
         core.check()
-        with self._moment(filter) as (connection, view, matching):
+        with self._moment(filter, hidden) as (connection, view, matching):
             reader = Reader(connection, view)
             rows = reader.scroll(after_id, limit, documents.columns(payload, text), matching)
             return _present(reader.with_vectors(rows)) if vector else rows
@@ -295,25 +302,36 @@ class Shard(Searcher):
         core = self._core
         core.check()
         if filter is None:
-            return core.view.documents
-        with self._moment(filter) as (_, _, matching):
+            return core.shown().documents
+        with self._moment(filter, False) as (_, _, matching):
             assert matching is not None, "there is a filter"
             return len(matching)
 
-    def matching_ids(self, filter: Filter, limit: int) -> list[tuple[str, int]]:  # noqa: A002
-        """(id, version) of up to ``limit`` matches, in id order: what a delete by filter settles."""
-        rows = self.scroll(None, limit, filter, payload=False, text=False)
+    def matching_ids(
+        self,
+        filter: Filter,  # noqa: A002
+        limit: int,
+        *,
+        hidden: bool = False,
+    ) -> list[tuple[str, int]]:
+        """(id, version) of up to ``limit`` matches, in id order: what a write by filter settles.
+
+        ``hidden`` as for ``scroll``.
+        """
+        rows = self.scroll(None, limit, filter, payload=False, text=False, hidden=hidden)
         return [(row.id, row.version) for row in rows]
 
     @contextmanager
-    def _moment(self, where: Filter | None) -> Iterator[tuple[sqlite3.Connection, View, BitMap | None]]:
-        """A connection and a view of one moment, and what matched the filter then."""
+    def _moment(
+        self, where: Filter | None, whole: bool
+    ) -> Iterator[tuple[sqlite3.Connection, View, BitMap | None]]:
+        """A connection and a view of one moment, and what matched the filter then (None: all of it)."""
         if where is None:
-            with self._core.pinned() as (connection, view):
-                yield connection, view, None
+            with self._core.pinned(whole=whole) as (connection, view):
+                yield connection, view, view.universe() if view.is_narrowed else None
             return
         filters.validate(where)
-        with self._matcher.pinned(where) as moment:
+        with self._matcher.pinned(where, whole=whole) as moment:
             yield moment
 
     # --- without a server ----------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ def take(core: Core, target: Path, stopped: Callable[[], bool]) -> Snapshot:
     (target / sealed.DIRECTORY).mkdir()
     with ExitStack() as stack:
         with core.lock:  # under which no checkpoint unlinks what the view names
-            connection, view = stack.enter_context(core.pinned())
+            connection, view = stack.enter_context(core.pinned(whole=True))
             content = core.content_hash()
             entries = [
                 _link(core.root, target, manifest.path(core.root, entry.suffix), entry)

@@ -42,6 +42,8 @@ TABLES: Final = (
         payload BLOB NOT NULL,
         text TEXT
     )""",
+    # Shards that were made before it lack it, and are walked where it would be asked.
+    "CREATE INDEX docs_author ON docs (author)",
     """CREATE TABLE growing (
         first INTEGER PRIMARY KEY, count INTEGER NOT NULL, crc INTEGER NOT NULL, data BLOB NOT NULL
     )""",
