@@ -22,6 +22,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from vecdb_index import (
     FormatTooNew,
+    Quarantine,
     RowCache,
     ShardDamaged,
     ShardInUse,
@@ -53,6 +54,7 @@ from vecdb.catalog import (
     CATALOG_GROUP,
     CatalogDamaged,
     CatalogMachine,
+    CatalogState,
     CatalogTooNew,
     Genesis,
     UnknownCommand,
@@ -234,12 +236,20 @@ class Node:
                 "cut an unfinished write off the log", path=str(tear.path), offset=tear.offset, bytes=tear.cut
             )
         host = Host(wal, on_sync=self._metrics.log_synced, on_failure=_die)
-        catalog = CatalogMachine(data.catalog, lambda state: authenticator.follow(state.tokens))
-        authenticator.follow(catalog.state.tokens)
+        quarantine = Quarantine()
+
+        def follow(state: CatalogState) -> None:
+            authenticator.follow(state.tokens)
+            if quarantine.authors != state.quarantined.keys():
+                quarantine.authors = frozenset(state.quarantined)
+
+        catalog = CatalogMachine(data.catalog, follow)
+        follow(catalog.state)
         options = ShardOptions(
             seal_rows=settings.engine.seal_rows,
             threads=settings.engine.threads or None,
             row_cache=RowCache(settings.engine.row_cache_bytes),
+            quarantine=quarantine,
         )
         shards = ShardSet(data.shards, host, wal, options)
         stack.callback(shards.close)

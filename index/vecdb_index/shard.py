@@ -22,6 +22,7 @@ from vecdb_index.core import Core, create_directory
 from vecdb_index.documents import Reader
 from vecdb_index.errors import Overtaken, ShardError
 from vecdb_index.filters import Filter
+from vecdb_index.hidden import NOBODY
 from vecdb_index.keeper import Keeper, scrub, verify
 from vecdb_index.knn import F32
 from vecdb_index.matching import Matcher
@@ -257,20 +258,26 @@ class Shard(Searcher):
     # --- reading -------------------------------------------------------------------------------------------
 
     def get(
-        self, ids: Sequence[str], *, payload: bool = True, text: bool = True, vector: bool = False
+        self,
+        ids: Sequence[str],
+        *,
+        payload: bool = True,
+        text: bool = True,
+        vector: bool = False,
+        hidden: bool = False,
     ) -> list[Row]:
-        """Documents by id in the order asked, missing ones left out."""
+        """Documents by id in the order asked, missing ones left out; ``hidden`` as for ``scroll``."""
         core, select = self._core, documents.columns(payload, text)
         core.check()
-        hidden = core.options.quarantine.authors
+        left_out = NOBODY if hidden else core.options.quarantine.authors
         if not vector:
             with core.store.moment() as connection:  # many ids are several statements
                 rows = Reader(connection, core.view).by_id(ids, select)
-            return [row for row in rows if row.author not in hidden] if hidden else rows
+            return [row for row in rows if row.author not in left_out] if left_out else rows
         # Vectors are found by the view, so it and the database must agree on what there is.
-        with core.pinned() as (connection, view):
+        with core.pinned(whole=True) as (connection, view):
             reader = Reader(connection, view)
-            rows = [row for row in reader.by_id(ids, select) if row.author not in hidden]
+            rows = [row for row in reader.by_id(ids, select) if row.author not in left_out]
             return _present(reader.with_vectors(rows))
 
     def scroll(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -15,6 +16,7 @@ from vecdb_index import (
     Schema,
     Shard,
     ShardDamaged,
+    ShardError,
     ShardOptions,
     encode,
 )
@@ -66,6 +68,13 @@ class ShardSet:
                 raise ShardDamaged(damage.path, damage.reason)
             raise UnknownShard(f"shard {shard} is not on this node")
         return found.shard
+
+    def look_at_authors(self) -> None:
+        """Have every shard see whose documents are quarantined now, before a reader waits for it. Blocks."""
+        for machine in list(self._machines.values()):
+            # One that is closed or damaged shows nobody's.
+            with suppress(ShardError):
+                machine.shard.count()
 
     def __contains__(self, shard: int) -> bool:
         return shard in self._machines

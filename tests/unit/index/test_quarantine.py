@@ -70,6 +70,7 @@ def check(shard: Shard, writer: Writer, hidden: frozenset[str]) -> None:
     assert shard.count() == len(shown)
     assert [row.id for row in shard.get(everything)] == shown
     assert [row.id for row in shard.get(everything, vector=True)] == shown
+    assert [row.id for row in shard.get(everything, hidden=True)] == everything
     for exact in (True, False):
         answer = shard.search(vector(0), 200, exact=exact)
         found = [row.id for row in shard.fetch(answer.docnos) if row is not None]
