@@ -171,6 +171,9 @@ class Incoming:
         """After a failed sync pages are called clean that are not: a later one says nothing of them."""
         self._forget()
         self._doubtful = True
+        # At once: the next process would not know of it.
+        with suppress(OSError):
+            self._clear()
 
     def _clear(self) -> None:
         self._forget()

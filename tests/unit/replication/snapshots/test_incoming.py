@@ -228,12 +228,26 @@ async def test_whoever_is_cancelled_again_and_again_still_waits(tmp_path: Path) 
     assert arrived(to, newer) == {"state": b"n" * 400}
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("stuck", [False, True])
 @pytest.mark.parametrize("kind", ["sync_file", "sync_folder"])
-async def test_what_could_not_be_synced_is_fetched_anew(tmp_path: Path, kind: str) -> None:
-    """After a failed sync the pages are called clean, written or not: only new ones can be believed."""
+async def test_what_could_not_be_synced_is_fetched_anew(
+    tmp_path: Path, kind: str, stuck: bool, restarted: bool
+) -> None:
+    """After a failed sync the pages are called clean, written or not: only new ones can be believed.
+
+    Also by the next process, unless what is there could not be removed either.
+    """
 
     class Failing(CutDisk):
         fails = True
+        stuck = False
+
+        def remove(self, path: Path) -> None:
+            if self.stuck:
+                self.stuck = False
+                raise OSError(errno.EROFS, "nothing can be removed")
+            super().remove(path)
 
         def sync_file(self, path: Path) -> None:
             self._fail("sync_file")
@@ -245,7 +259,7 @@ async def test_what_could_not_be_synced_is_fetched_anew(tmp_path: Path, kind: st
 
         def _fail(self, operation: str) -> None:
             if self.fails and operation == kind:
-                self.fails = False
+                self.fails, self.stuck = False, stuck
                 raise OSError(errno.EIO, "the pages are lost")
 
     shelf, to = Shelf(), incoming(tmp_path, Failing())
@@ -253,6 +267,8 @@ async def test_what_could_not_be_synced_is_fetched_anew(tmp_path: Path, kind: st
         await to.fetch(MANIFEST, shelf.source)
     assert not to.holds(MANIFEST)
     before = shelf.given
+    if restarted and not stuck:
+        to = incoming(tmp_path)
     await to.fetch(MANIFEST, shelf.source)
     assert shelf.given == before + TOTAL
     assert arrived(to) == FILES
