@@ -22,6 +22,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from vecdb_index import (
     FormatTooNew,
+    Quarantine,
     RowCache,
     ShardDamaged,
     ShardInUse,
@@ -53,6 +54,7 @@ from vecdb.catalog import (
     CATALOG_GROUP,
     CatalogDamaged,
     CatalogMachine,
+    CatalogState,
     CatalogTooNew,
     Genesis,
     UnknownCommand,
@@ -153,7 +155,8 @@ class Node:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._metrics = NodeMetrics()
-        self._gate = Gate(settings.limits.max_concurrent_requests)
+        limits = settings.limits
+        self._gate = Gate(limits.max_concurrent_requests, limits.max_concurrent_bytes)
         self._ready = False
         self._stop = asyncio.Event()
 
@@ -233,12 +236,20 @@ class Node:
                 "cut an unfinished write off the log", path=str(tear.path), offset=tear.offset, bytes=tear.cut
             )
         host = Host(wal, on_sync=self._metrics.log_synced, on_failure=_die)
-        catalog = CatalogMachine(data.catalog, lambda state: authenticator.follow(state.tokens))
-        authenticator.follow(catalog.state.tokens)
+        quarantine = Quarantine()
+
+        def follow(state: CatalogState) -> None:
+            authenticator.follow(state.tokens)
+            if quarantine.authors != state.quarantined.keys():
+                quarantine.authors = frozenset(state.quarantined)
+
+        catalog = CatalogMachine(data.catalog, follow)
+        follow(catalog.state)
         options = ShardOptions(
             seal_rows=settings.engine.seal_rows,
             threads=settings.engine.threads or None,
             row_cache=RowCache(settings.engine.row_cache_bytes),
+            quarantine=quarantine,
         )
         shards = ShardSet(data.shards, host, wal, options)
         stack.callback(shards.close)
@@ -289,13 +300,17 @@ class Node:
         tls = None
         if settings.tls_cert is not None and settings.tls_key is not None:
             tls = server_context(settings.tls_cert, settings.tls_key)
-        server = HttpServer(
-            settings.http_listen,
-            standard_routes(self._metrics.registry, self._unready),
-            tls=None if settings.http_listen.is_loopback else tls,
-            authorize=partial(_is_authorized, authenticator),
-            insecure=settings.insecure,
-        )
+        try:
+            server = HttpServer(
+                settings.http_listen,
+                standard_routes(self._metrics.registry, self._unready),
+                tls=None if settings.http_listen.is_loopback else tls,
+                authorize=partial(_is_authorized, authenticator),
+                insecure=settings.insecure,
+            )
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise DataDirError(f"cannot listen on {settings.http_listen} (http_listen): {reason}") from None
         server.start()
         stack.callback(server.stop)
 
@@ -343,7 +358,7 @@ class Node:
             else:
                 server.add_insecure_port(address)
         except RuntimeError as error:
-            raise DataDirError(f"cannot listen on {address}: {error}") from None
+            raise DataDirError(f"cannot listen on {address} (listen): {error}") from None
 
     async def _stop_serving(self, server: grpc.aio.Server, checks: Any) -> None:
         self._gate.closed = True

@@ -13,6 +13,7 @@ from vecdb_index.errors import (
     ShardDamaged,
     ShardError,
     ShardInUse,
+    SnapshotStopped,
     StorageFailed,
     UnknownMutation,
 )
@@ -20,6 +21,7 @@ from vecdb_index.files import FileSystem, LocalFileSystem
 from vecdb_index.filters import FieldSpec, FieldType
 from vecdb_index.moment import Moment
 from vecdb_index.mutations import AlterFields, Delete, Mutation, Update, Upsert, decode, encode
+from vecdb_index.quarantine import Quarantine
 from vecdb_index.results import ApplyResult, Failure, Row, SearchResult, SegmentStats, ShardStats
 from vecdb_index.row_cache import RowCache
 from vecdb_index.schema import IndexKind, Metric, Schema, ShardOptions
@@ -44,6 +46,7 @@ __all__ = [
     "Mutation",
     "MutationError",
     "Overtaken",
+    "Quarantine",
     "Row",
     "RowCache",
     "Schema",
@@ -60,6 +63,7 @@ __all__ = [
     "ShardStats",
     "Snapshot",
     "SnapshotFile",
+    "SnapshotStopped",
     "StorageFailed",
     "UnknownMutation",
     "Update",

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from pyroaring import BitMap
 
 from vecdb_index import sealed
 from vecdb_index.apply import Applier, Effects
@@ -36,6 +37,7 @@ from vecdb_index.files import checksum
 from vecdb_index.filters import FieldIndexes
 from vecdb_index.growing import Block
 from vecdb_index.hashing import MultisetHash
+from vecdb_index.hidden import NOBODY, Hidden
 from vecdb_index.knn import F32, I64
 from vecdb_index.parts import Part, Rows, View
 from vecdb_index.results import ApplyResult, Row
@@ -122,6 +124,9 @@ class Core:
         parts = tuple(Part(rows).without_docnos(gone) for rows in opened)
         self.blocks = self._load_growing(gone)
         self.view = View(applied, documents, parts, self._growing())
+        self._hidden = Hidden(NOBODY, BitMap())
+        with self.lock:
+            self._shown()  # now, rather than when the first reader waits for it
         living = sum(part.living for part in self.view.sealed + self.view.growing)
         if living != documents:
             raise ShardDamaged(
@@ -201,16 +206,39 @@ class Core:
                     self.changed.notify_all()
             raise
 
+    def shown(self) -> View:
+        """The view without the documents of quarantined authors: what readers are shown."""
+        view = self.view
+        authors, hidden = self.options.quarantine.authors, self._hidden
+        if hidden.authors is authors or hidden.authors == authors:
+            return hidden.without(view) if authors else view
+        with self.lock:
+            self.check()
+            return self._shown()
+
+    def _shown(self) -> View:
+        """The same. The caller holds the lock, so that view and database are of one moment."""
+        authors = self.options.quarantine.authors
+        if self._hidden.authors != authors:
+            try:
+                self._hidden = Hidden.read(self.store.writer, authors)
+            except sqlite3.DatabaseError as error:
+                raise self.store.explain(error) from error
+        return self._hidden.without(self.view) if authors else self.view
+
     @contextmanager
-    def pinned(self) -> Iterator[tuple[sqlite3.Connection, View]]:
-        """A connection and a view that see the same moment; it waits for a writer in the middle of one."""
+    def pinned(self, *, whole: bool = False) -> Iterator[tuple[sqlite3.Connection, View]]:
+        """A connection and a view that see the same moment; it waits for a writer in the middle of one.
+
+        The view is what readers are shown, unless it is to be ``whole``.
+        """
         with self.store.moment() as connection:
             with self.lock:
                 self.check()
                 connection.execute(
                     "SELECT 1 FROM meta"
                 ).fetchone()  # SQLite's moment is that of the first read
-                view = self.view
+                view = self.view if whole else self._shown()
             yield connection, view
 
     # --- apply ---------------------------------------------------------------------------------------------
@@ -266,6 +294,7 @@ class Core:
     def _publish(self, effects: Effects) -> None:
         # The indexes first: they must know every document of a view before a reader can have the view.
         self.indexes.committed()
+        self._hidden = self._hidden.followed(self.store.writer, self._next_docno)
         self._next_docno, self._content, self.schema = effects.next_docno, effects.content, effects.schema
         self._sessions = effects.sessions
         limit = self.options.block_rows(self.schema.dim)

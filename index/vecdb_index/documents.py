@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Final, TypeVar
 
@@ -105,14 +105,32 @@ def indexed_matches(
 
 
 def matches(
-    where: Filter, view: View, connection: sqlite3.Connection, indexes: filters.FieldIndexes
+    where: Filter,
+    view: View,
+    connection: sqlite3.Connection,
+    indexes: filters.FieldIndexes,
+    latest: Callable[[], View],
 ) -> BitMap:
-    """The same, looking at documents where they cannot tell. ``connection`` must see what the view sees."""
+    """The same, looking at documents where they cannot tell, or may no longer know.
+
+    ``connection`` must see what ``view`` sees. ``latest`` gives the shard's view as of the call.
+    """
+    reader = Reader(connection, view)
     candidates = indexes.evaluate(where, connection, view.universe)
-    if candidates.exact and candidates.bitmap is not None:
-        return candidates.bitmap
-    doubtful = (view.universe() if candidates.bitmap is None else candidates.bitmap) - candidates.certain
-    return candidates.certain | Reader(connection, view).scan(where, doubtful)
+    if candidates.bitmap is None:
+        return reader.scan(where, view.universe())
+    found = candidates.certain | reader.scan(where, candidates.bitmap - candidates.certain)
+    died = died_since(view, latest())
+    return (found - died) | reader.scan(where, died) if died else found
+
+
+def died_since(view: View, latest: View) -> BitMap:
+    """The documents of a view that have died since.
+
+    Field indexes drop the dead, or never saw those that died before they were loaded: what they said about a
+    view holds for the documents that are alive still, after they were asked.
+    """
+    return BitMap() if latest is view.whole else view.universe() - latest.universe()
 
 
 def vectors_of(view: View, docnos: I64) -> tuple[F32, Flags]:

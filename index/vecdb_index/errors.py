@@ -50,5 +50,9 @@ class DeadlineExceeded(ShardError, TimeoutError):
     """A search ran past its deadline."""
 
 
+class SnapshotStopped(ShardError):
+    """Whoever wanted a snapshot does not want it any more. What there is of it is not one."""
+
+
 class Overtaken(ShardError):
     """Documents were written again between being found and being read. A ``Moment`` cannot be overtaken."""

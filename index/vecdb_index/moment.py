@@ -10,7 +10,6 @@ from pyroaring import BitMap
 
 from vecdb_index import documents
 from vecdb_index.core import Core
-from vecdb_index.documents import Reader
 from vecdb_index.filters import Filter
 from vecdb_index.parts import View
 from vecdb_index.searcher import Searcher
@@ -29,13 +28,7 @@ class Moment(Searcher):
 
     def _matched(self, where: Filter) -> tuple[BitMap, View, bool]:
         core, view = self._core, self._held
-        found = documents.matches(where, view, self._connection, core.indexes)
-        # Field indexes know who is alive, and may have forgotten who died since this moment. Who is alive
-        # after they were asked was so before.
-        gone = view.universe() - core.view.universe()
-        if not gone:
-            return found, view, False
-        return (found - gone) | Reader(self._connection, view).scan(where, gone), view, False
+        return documents.matches(where, view, self._connection, core.indexes, lambda: core.view), view, False
 
     @contextmanager
     def _reading(self) -> Iterator[tuple[sqlite3.Connection, View]]:

@@ -188,6 +188,8 @@ class View:
     sealed: tuple[Part, ...] = ()
     growing: tuple[Part, ...] = ()
     _universe: list[BitMap] = field(default_factory=list)
+    _whole: View | None = None  # of a view that is narrowed: the view that has all documents,
+    _hidden: BitMap = field(default_factory=BitMap)  # and those that it has not
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -197,9 +199,27 @@ class View:
     def universe(self) -> BitMap:
         """The docnos of every living document; made once a view, not to be changed."""
         if not self._universe:
+            if self._whole is not None:  # which gets its own from the view before it, as a rule
+                self._universe.append(self._whole.universe() - self._hidden)
+                return self._universe[0]
             made = [bitmap_of(part.living_docnos().astype(np.uint32)) for part in self.parts]
             self._universe.append(BitMap().union(*made) if made else BitMap())
         return self._universe[0]
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Whether it lacks documents that are there."""
+        return self._whole is not None
+
+    @property
+    def whole(self) -> View:
+        """The view of the same moment that has all documents."""
+        return self if self._whole is None else self._whole
+
+    def narrowed(self, sealed: tuple[Part, ...], growing: tuple[Part, ...], hidden: BitMap) -> View:
+        """The same moment without some documents, in parts that lack them."""
+        documents = sum(part.living for part in sealed + growing)
+        return View(self.applied, documents, sealed, growing, [], self, hidden)
 
     def inherit(self, before: View, came: list[I64], went: list[int]) -> None:
         """Derive the universe from that of the view before, if that was made: cheaper than from the parts."""

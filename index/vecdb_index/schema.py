@@ -9,6 +9,7 @@ import msgpack
 
 from vecdb_index.files import FileSystem, LocalFileSystem
 from vecdb_index.filters import FieldSpec
+from vecdb_index.quarantine import Quarantine
 from vecdb_index.row_cache import RowCache
 
 Metric: TypeAlias = Literal["cosine", "dot", "l2"]
@@ -112,6 +113,7 @@ class ShardOptions:
         checkpoint_bytes: size of SQLite's write-ahead log at which a checkpoint is begun.
         cache_bytes: SQLite's page cache, a connection.
         row_cache: rows that searches found, kept in memory; shared by the shards opened with it.
+        quarantine: authors whose documents are in no answer; shared by the shards opened with it.
         scrub: verify the files' and documents' checksums in the background after opening.
         files: the file system, for tests that make it fail.
     """
@@ -129,6 +131,7 @@ class ShardOptions:
     checkpoint_bytes: int = 64 << 20
     cache_bytes: int = 8 << 20
     row_cache: RowCache = field(default_factory=lambda: RowCache(32 << 20))
+    quarantine: Quarantine = field(default_factory=Quarantine)
     scrub: bool = True
     files: FileSystem = field(default_factory=LocalFileSystem)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +22,7 @@ from vecdb_index.core import Core, create_directory
 from vecdb_index.documents import Reader
 from vecdb_index.errors import Overtaken, ShardError
 from vecdb_index.filters import Filter
+from vecdb_index.hidden import NOBODY
 from vecdb_index.keeper import Keeper, scrub, verify
 from vecdb_index.knn import F32
 from vecdb_index.matching import Matcher
@@ -128,6 +129,10 @@ class Shard(Searcher):
         view = self._core.view
         return sum(len(part.rows) for part in (*view.growing, *view.sealed) if part.rows.graph is None)
 
+    def check(self) -> None:
+        """ShardClosed, ShardDamaged or ShardBroken where it serves no more."""
+        self._core.check()
+
     @property
     def error(self) -> str | None:
         """Why background work fails, or what is damaged; None where all is well."""
@@ -203,12 +208,13 @@ class Shard(Searcher):
         """Make everything applied durable; returns ``durable_index`` (older if readers were in the way)."""
         return self._core.checkpoint()
 
-    def snapshot(self, target: Path | str) -> Snapshot:
+    def snapshot(self, target: Path | str, stopped: Callable[[], bool] = lambda: False) -> Snapshot:
         """Copy the shard as of now into a new directory, which ``Shard.open`` opens; writes go on meanwhile.
 
-        Files are synced, with their checksums in the result. FileExistsError, StorageFailed, OSError.
+        Files are synced, with their checksums in the result. SnapshotStopped soon after ``stopped()`` becomes
+        true, and FileExistsError, StorageFailed, OSError: what is in the directory then is no snapshot.
         """
-        return take_snapshot(self._core, Path(target))
+        return take_snapshot(self._core, Path(target), stopped)
 
     def verify(self) -> None:
         """Read everything that is stored and compare checksums; ShardDamaged names what does not fit."""
@@ -238,7 +244,7 @@ class Shard(Searcher):
                 return moment._searched(vectors, k, wish, where, limits, explain)
 
     def _view(self) -> View:
-        return self._core.view
+        return self._core.shown()
 
     def _matched(self, where: Filter) -> tuple[BitMap, View, bool]:
         return self._matcher.latest(where)
@@ -252,18 +258,27 @@ class Shard(Searcher):
     # --- reading -------------------------------------------------------------------------------------------
 
     def get(
-        self, ids: Sequence[str], *, payload: bool = True, text: bool = True, vector: bool = False
+        self,
+        ids: Sequence[str],
+        *,
+        payload: bool = True,
+        text: bool = True,
+        vector: bool = False,
+        hidden: bool = False,
     ) -> list[Row]:
-        """Documents by id in the order asked, missing ones left out."""
+        """Documents by id in the order asked, missing ones left out; ``hidden`` as for ``scroll``."""
         core, select = self._core, documents.columns(payload, text)
         core.check()
+        left_out = NOBODY if hidden else core.options.quarantine.authors
         if not vector:
             with core.store.moment() as connection:  # many ids are several statements
-                return Reader(connection, core.view).by_id(ids, select)
+                rows = Reader(connection, core.view).by_id(ids, select)
+            return [row for row in rows if row.author not in left_out] if left_out else rows
         # Vectors are found by the view, so it and the database must agree on what there is.
-        with core.pinned() as (connection, view):
+        with core.pinned(whole=True) as (connection, view):
             reader = Reader(connection, view)
-            return _present(reader.with_vectors(reader.by_id(ids, select)))
+            rows = [row for row in reader.by_id(ids, select) if row.author not in left_out]
+            return _present(reader.with_vectors(rows))
 
     def scroll(
         self,
@@ -274,13 +289,17 @@ class Shard(Searcher):
         payload: bool = True,
         text: bool = True,
         vector: bool = False,
+        hidden: bool = False,
     ) -> list[Row]:
-        """The next ``limit`` documents after an id (None: from the start), in the order of UTF-8 bytes."""
+        """The next ``limit`` documents after an id (None: from the start), in the order of UTF-8 bytes.
+
+        With ``hidden``, those of quarantined authors too: for whoever is about to write to them.
+        """
         if limit < 1:
             raise ValueError(f"limit must be at least 1, not {limit}")
         core = self._core
         core.check()
-        with self._moment(filter) as (connection, view, matching):
+        with self._moment(filter, hidden) as (connection, view, matching):
             reader = Reader(connection, view)
             rows = reader.scroll(after_id, limit, documents.columns(payload, text), matching)
             return _present(reader.with_vectors(rows)) if vector else rows
@@ -290,25 +309,36 @@ class Shard(Searcher):
         core = self._core
         core.check()
         if filter is None:
-            return core.view.documents
-        with self._moment(filter) as (_, _, matching):
+            return core.shown().documents
+        with self._moment(filter, False) as (_, _, matching):
             assert matching is not None, "there is a filter"
             return len(matching)
 
-    def matching_ids(self, filter: Filter, limit: int) -> list[tuple[str, int]]:  # noqa: A002
-        """(id, version) of up to ``limit`` matches, in id order: what a delete by filter settles."""
-        rows = self.scroll(None, limit, filter, payload=False, text=False)
+    def matching_ids(
+        self,
+        filter: Filter,  # noqa: A002
+        limit: int,
+        *,
+        hidden: bool = False,
+    ) -> list[tuple[str, int]]:
+        """(id, version) of up to ``limit`` matches, in id order: what a write by filter settles.
+
+        ``hidden`` as for ``scroll``.
+        """
+        rows = self.scroll(None, limit, filter, payload=False, text=False, hidden=hidden)
         return [(row.id, row.version) for row in rows]
 
     @contextmanager
-    def _moment(self, where: Filter | None) -> Iterator[tuple[sqlite3.Connection, View, BitMap | None]]:
-        """A connection and a view of one moment, and what matched the filter then."""
+    def _moment(
+        self, where: Filter | None, whole: bool
+    ) -> Iterator[tuple[sqlite3.Connection, View, BitMap | None]]:
+        """A connection and a view of one moment, and what matched the filter then (None: all of it)."""
         if where is None:
-            with self._core.pinned() as (connection, view):
-                yield connection, view, None
+            with self._core.pinned(whole=whole) as (connection, view):
+                yield connection, view, view.universe() if view.is_narrowed else None
             return
         filters.validate(where)
-        with self._matcher.pinned(where) as moment:
+        with self._matcher.pinned(where, whole=whole) as moment:
             yield moment
 
     # --- without a server ----------------------------------------------------------------------------------

@@ -5,20 +5,26 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
 from vecdb_index import sealed
 from vecdb_index.core import Core
+from vecdb_index.errors import SnapshotStopped
 from vecdb_index.files import checksum
 from vecdb_index.keeper import verify
 from vecdb_index.knn import as_bytes
 from vecdb_index.schema import ShardOptions
 from vecdb_index.sealed import FileEntry
 from vecdb_index.store import FILE
+
+# Of the database, between two looks at whether to go on: about 16 MB.
+_PAGES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +45,22 @@ class Snapshot:
     files: tuple[SnapshotFile, ...]
 
 
-def take(core: Core, target: Path) -> Snapshot:
+def take(core: Core, target: Path, stopped: Callable[[], bool]) -> Snapshot:
     """Copy the shard into ``target``, a new directory, and sync it.
 
     Segment files are immutable and named only once, so they are hard links where the file system allows. The
     database is copied page by page inside one read transaction, whose snapshot begins while writers wait.
     """
+
+    def look(*_: int) -> None:
+        if stopped():
+            raise SnapshotStopped(f"the snapshot in {target} was given up")
+
     target.mkdir(parents=True)
     (target / sealed.DIRECTORY).mkdir()
     with ExitStack() as stack:
         with core.lock:  # under which no checkpoint unlinks what the view names
-            connection, view = stack.enter_context(core.pinned())
+            connection, view = stack.enter_context(core.pinned(whole=True))
             content = core.content_hash()
             entries = [
                 _link(core.root, target, manifest.path(core.root, entry.suffix), entry)
@@ -58,9 +69,10 @@ def take(core: Core, target: Path) -> Snapshot:
                 for entry in manifest.files
             ]
         with closing(sqlite3.connect(target / FILE)) as copy:
-            connection.backup(copy)
+            connection.backup(copy, pages=_PAGES, progress=look)
     data = np.memmap(target / FILE, dtype=np.uint8, mode="r")
     entries.append(SnapshotFile(FILE, len(data), checksum(as_bytes(data))))
+    look()
     for made in (target / FILE, target / sealed.DIRECTORY, target, target.parent):
         _sync(made)
     return Snapshot(view.applied, content, tuple(entries))

@@ -42,6 +42,8 @@ TABLES: Final = (
         payload BLOB NOT NULL,
         text TEXT
     )""",
+    # Shards that were made before it lack it, and are walked where it would be asked.
+    "CREATE INDEX docs_author ON docs (author)",
     """CREATE TABLE growing (
         first INTEGER PRIMARY KEY, count INTEGER NOT NULL, crc INTEGER NOT NULL, data BLOB NOT NULL
     )""",
@@ -80,9 +82,12 @@ class Store:
     # --- connections ---------------------------------------------------------------------------------------
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self.path, isolation_level=None, check_same_thread=False, cached_statements=512, timeout=10.0
-        )
+        try:
+            connection = sqlite3.connect(
+                self.path, isolation_level=None, check_same_thread=False, cached_statements=512, timeout=10.0
+            )
+        except sqlite3.Error as error:  # no file handle left, for one
+            raise self.explain(error) from error
         for pragma in (
             "journal_mode = WAL",
             f"synchronous = {self._options.synchronous}",

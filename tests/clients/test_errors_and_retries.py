@@ -38,7 +38,6 @@ DOWN = Fail(Code.UNAVAILABLE, "no leader", "NO_LEADER")
         (Code.OUT_OF_RANGE, "", vc.OutOfRangeError),
         (Code.INTERNAL, "INTERNAL", vc.InternalError),
         (Code.DATA_LOSS, "SHARD_DAMAGED", vc.DataLossError),
-        (Code.CANCELLED, "", vc.CancelledError),
         (Code.UNKNOWN, "", vc.VecdbError),
     ],
 )
@@ -113,6 +112,17 @@ def test_unavailable_is_tried_again(server: ScriptedServer, db: Any) -> None:
     server.script("Documents/Count", DOWN, DOWN, COUNT)
     assert db.count("c") == 7
     assert len(server.requests["Documents/Count"]) == 3
+
+
+def test_a_call_that_the_node_ended_is_tried_again(server: ScriptedServer, db: Any) -> None:
+    """Nobody here cancels: a node that stops may, and the next try is answered, or the error is its own."""
+    server.script("Documents/Count", Fail(Code.CANCELLED, ""), COUNT)
+    assert db.count("c") == 7
+    server.script("Documents/Count", Fail(Code.CANCELLED, "stopped"))
+    with pytest.raises(vc.CancelledError, match="stopped") as caught:
+        db.count("c")
+    assert isinstance(caught.value, vc.UnavailableError)
+    assert len(server.requests["Documents/Count"]) == 2 + 4
 
 
 def test_attempts_end(server: ScriptedServer, db: Any) -> None:

@@ -203,6 +203,12 @@ HOST = (
         "        elif False:",
     ),
     Mutant(
+        "the log is shortened beyond a snapshot that seems to be lost",
+        "host/followers.py",
+        "        if match < index and self._now < until:",
+        "        if False:",
+    ),
+    Mutant(
         "an entry may be larger than can be sent",
         "host/host.py",
         "        if len(data) > self.max_entry_bytes:",

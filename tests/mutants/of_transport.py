@@ -66,6 +66,12 @@ TRANSPORT = (
         "        lane = self._heavy",
     ),
     Mutant(
+        "a removed peer reads on",
+        "transport/server.py",
+        "            if self._links.get(link.peer) is not link:",
+        "            if False:",
+    ),
+    Mutant(
         "what is large leaves once nothing urgent waits",
         "transport/lanes.py",
         "            if size > room and not first:",

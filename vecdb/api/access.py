@@ -14,11 +14,13 @@ from vecdb_proto.v1 import common_pb2
 
 from vecdb.api import checks, convert
 from vecdb.api.dispatch import Call
-from vecdb.catalog import CreateToken, RevokeToken
+from vecdb.catalog import CreateToken, QuarantineAuthor, Quarantined, ReleaseAuthor, RevokeToken
 from vecdb.query import Database
 from vecdb.security import RESERVED, Grant, Role, Token, digest, new_secret
 
 _MAX_GRANTS: Final = 64
+_MAX_AUTHOR: Final = 512
+_MAX_REASON: Final = 1_024
 _ROLES: Final = {role.value: role for role in Role}
 # The last millisecond that calendars of four-digit years have.
 _LATEST_MS: Final = 253_402_300_799_999
@@ -60,6 +62,34 @@ class AccessService:
         await self._db.change(RevokeToken(request.token_id))
         return pb.RevokeTokenResponse(session=self._session())
 
+    async def QuarantineAuthor(
+        self, request: pb.QuarantineAuthorRequest, call: Call
+    ) -> pb.QuarantineAuthorResponse:
+        """Leave an author's documents out of every answer."""
+        call.principal.require(Role.ADMIN)
+        author = _author(request.author)
+        if not _is_text(request.reason, 0, _MAX_REASON):
+            raise checks.invalid("reason", f"must have at most {_MAX_REASON} bytes and no control characters")
+        await self._db.change(QuarantineAuthor(Quarantined(author, request.reason, _now_ms())))
+        await self._db.run(self._db.shards.look_at_authors)
+        return pb.QuarantineAuthorResponse(session=self._session())
+
+    async def ReleaseAuthor(self, request: pb.ReleaseAuthorRequest, call: Call) -> pb.ReleaseAuthorResponse:
+        """Show an author's documents again."""
+        call.principal.require(Role.ADMIN)
+        await self._db.change(ReleaseAuthor(_author(request.author)))
+        return pb.ReleaseAuthorResponse(session=self._session())
+
+    async def ListQuarantined(
+        self, request: pb.ListQuarantinedRequest, call: Call
+    ) -> pb.ListQuarantinedResponse:
+        """Whose documents are left out, by name."""
+        call.principal.require(Role.ADMIN)
+        reply = pb.ListQuarantinedResponse()
+        for author, each in sorted(self._db.state.quarantined.items()):
+            reply.authors.add(author=author, reason=each.reason, since_ms=each.since_ms)
+        return reply
+
     def _session(self) -> common_pb2.SessionToken:
         return convert.session_token(self._db.positions([]))
 
@@ -69,6 +99,20 @@ def _token_id(session: bytes, sequence: int) -> str:
     if not session:
         return secrets.token_hex(8)
     return blake2b(session + sequence.to_bytes(8, "little"), digest_size=8).hexdigest()
+
+
+def _author(name: str) -> str:
+    if not _is_text(name, 1, _MAX_AUTHOR):
+        raise checks.invalid("author", f"must have 1 to {_MAX_AUTHOR} bytes and no control characters")
+    return name
+
+
+def _is_text(value: str, least: int, most: int) -> bool:
+    return least <= len(value.encode()) <= most and not any(map(checks.is_control, value))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _token(asked: pb.TokenInfo, token_id: str, hashed: bytes) -> Token:
@@ -82,7 +126,7 @@ def _token(asked: pb.TokenInfo, token_id: str, hashed: bytes) -> Token:
         )
     if name in RESERVED:
         raise checks.invalid("token.principal", f"{name!r} is the name of callers without a token of theirs")
-    now = time.time_ns() // 1_000_000
+    now = _now_ms()
     if asked.expires_at_ms and not now < asked.expires_at_ms <= _LATEST_MS:
         problem = f"must be after now ({now}) and at most {_LATEST_MS}, or 0 for never"
         raise checks.invalid("token.expires_at_ms", problem)

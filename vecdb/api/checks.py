@@ -238,16 +238,21 @@ def session(session_id: bytes, sequence: int) -> tuple[bytes, int]:
     return (session_id, sequence) if session_id else (b"", 0)
 
 
-def between(value: float, low: float, high: float, field: str, limit: str = "") -> None:
-    """A number within bounds."""
+def between(value: float, low: float, high: float, field: str, limit: str = "", of: str = "") -> None:
+    """A number within bounds. `limit` is the setting that bounds it, `of` what it is where not the field."""
     if not low <= value <= high:
+        subject = f"{of} " if of else ""
         named = f" ({limit})" if limit else ""
         raise invalid(
             field,
-            f"must be from {low:g} to {high:g}{named}, not {value:g}",
+            f"{subject}must be from {_shown(low)} to {_shown(high)}{named}, not {_shown(value)}",
             "LIMIT_EXCEEDED" if limit and value > high else "BAD_ARGUMENT",
             **({"limit": limit} if limit else {}),
         )
+
+
+def _shown(number: float) -> str:
+    return str(number) if isinstance(number, int) else f"{number:g}"
 
 
 def not_served(field: str, what: str) -> RequestError:

@@ -57,7 +57,7 @@ def _group_by(message: pb.GroupBy, wanted: Wanted, limits: Limits) -> GroupBy:
     size = message.size or 1
     checks.between(size, 1, _MAX_SIZE, "options.group_by.size")
     hits = (wanted.k + wanted.offset) * size
-    checks.between(hits, 1, limits.max_k, "options.group_by.size", "size times k + offset: max_k")
+    checks.between(hits, 1, limits.max_k, "options.group_by.size", "max_k", "times k + offset")
     return GroupBy(field, size)
 
 
@@ -71,7 +71,7 @@ def _diversity(message: pb.Diversity, wanted: Wanted, record: CollectionRecord, 
     if candidates < hits:
         problem = f"must be at least k + offset ({hits}), not {candidates}"
         raise checks.invalid("options.diversity.candidates", problem)
-    limit = "max_message_bytes, for their vectors" if most < _MAX_CANDIDATES else "max_candidates"
+    limit = "max_message_bytes" if most < _MAX_CANDIDATES else ""
     checks.between(candidates, 1, most, "options.diversity.candidates", limit)
     if hits * candidates > _MAX_COMPARISONS:
         problem = f"times k + offset is {hits * candidates}; the limit is {_MAX_COMPARISONS}"

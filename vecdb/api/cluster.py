@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from vecdb_index import ShardClosed
+from vecdb_index import ShardClosed, ShardDamaged
 from vecdb_proto.v1 import cluster_pb2 as pb
 from vecdb_proto.v1.collections_pb2 import ShardInfo
 
@@ -48,6 +48,7 @@ class ClusterService:
         state = db.state
         disk = await db.run(shutil.disk_usage, facts.data_dir)
         problems = [status.problem for group in db.host.groups() if (status := db.host.status(group)).problem]
+        problems += db.shards.troubles().values()
         reply = pb.ClusterStatusResponse(
             cluster_id=state.cluster_id,
             node=facts.node_id,
@@ -79,7 +80,7 @@ class ClusterService:
         infos = []
         for shard in record.shards:
             info = ShardInfo(shard=shard)
-            with suppress(UnknownShard, ShardClosed):
+            with suppress(UnknownShard, ShardClosed, ShardDamaged):
                 opened = self._db.shards.get(shard)
                 info = shard_info(shard, opened, opened.stats())
                 info.replicas.append(self._facts.node_id)

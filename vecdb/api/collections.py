@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from vecdb_index import Shard, ShardClosed, ShardStats
+from vecdb_index import Shard, ShardClosed, ShardDamaged, ShardStats
 from vecdb_proto.v1 import collections_pb2 as pb
 from vecdb_proto.v1 import common_pb2
 
@@ -166,10 +166,10 @@ class CollectionsService:
         return self._summary(record, await self._db.run(self._stats, record))
 
     def _stats(self, record: CollectionRecord) -> list[ShardStats]:
-        """Of the shards that are open. Blocks."""
+        """Of the shards that are open and whole. Blocks."""
         found = []
         for shard in record.shards:
-            with suppress(UnknownShard, ShardClosed):
+            with suppress(UnknownShard, ShardClosed, ShardDamaged):
                 found.append(self._db.shards.get(shard).stats())
         return found
 

@@ -9,10 +9,11 @@ interceptors, because each link costs a request tens of microseconds.
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import grpc
 import structlog
@@ -28,6 +29,9 @@ from vecdb.security import Authenticator, Bearer, Principal
 from vecdb.telemetry import NodeMetrics, RpcMeter
 
 log = structlog.get_logger(__name__)
+
+# Requests below this are counted by their number alone: together they are bounded by it.
+_LARGE: Final = 1 << 20
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler = Callable[[Any, "Call"], Any]
@@ -67,35 +71,52 @@ class Call:
 
 @dataclass(slots=True)
 class Gate:
-    """Counts the requests in progress and refuses those beyond the limit."""
+    """Counts the requests in progress, and the bytes of large ones, and refuses those beyond the limits.
+
+    A request takes several times its bytes while it is parsed, checked and written.
+    """
 
     limit: int
+    max_bytes: int = sys.maxsize
     running: int = 0
+    held: int = 0
     closed: bool = False
 
-    def enter(self) -> None:
-        """RequestError where the node is full or shutting down."""
+    def enter(self, size: int = 0) -> None:
+        """RequestError where the node is full or shutting down. `size` in bytes, 0 for a small request."""
         if self.closed:
             raise RequestError("UNAVAILABLE", "SHUTTING_DOWN", "the node is shutting down", retry_after=1.0)
         if self.running >= self.limit:
             message = f"{self.limit} requests are in progress, which is the limit (max_concurrent_requests)"
             raise RequestError("RESOURCE_EXHAUSTED", "OVERLOADED", message, retry_after=0.1)
+        if size and self.held + size > self.max_bytes:
+            message = (
+                f"requests in progress have {self.held} bytes; with the {size} of this one it were more than "
+                f"{self.max_bytes} (max_concurrent_bytes)"
+            )
+            metadata = {"limit": "max_concurrent_bytes"}
+            raise RequestError(
+                "RESOURCE_EXHAUSTED", "OVERLOADED", message, metadata=metadata, retry_after=0.2
+            )
         self.running += 1
+        self.held += size
 
-    def leave(self) -> None:
-        """One request less."""
+    def leave(self, size: int = 0) -> None:
+        """One request less, of so many bytes."""
         self.running -= 1
+        self.held -= size
 
 
 class _Served:
     """One RPC from its begin to its end, for the gate and the metrics."""
 
-    __slots__ = ("_admitted", "_begun", "_gate", "_meter", "code")
+    __slots__ = ("_admitted", "_begun", "_gate", "_meter", "_size", "code")
 
     def __init__(self, gate: Gate, meter: RpcMeter) -> None:
         self._gate = gate
         self._meter = meter
         self._admitted = False
+        self._size = 0
         self.code = "OK"
 
     def __enter__(self) -> _Served:
@@ -103,16 +124,25 @@ class _Served:
         self._meter.begin()
         return self
 
-    def admit(self) -> None:
-        """Take a place among the requests in progress. RequestError."""
-        self._gate.enter()
+    def admit(self, request: Any) -> Any:
+        """Take a place among the requests in progress; returns the message. RequestError."""
+        kind = type(request)
+        if kind is Large:
+            self._size = len(request.data)
+        self._gate.enter(self._size)
         self._admitted = True
+        if kind is Large:
+            request = request.parsed()
+            kind = type(request)
+        if kind is Malformed:
+            raise request.refusal()
+        return request
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
         if kind is asyncio.CancelledError or kind is GeneratorExit:
             self.code = "CANCELLED"
         if self._admitted:
-            self._gate.leave()
+            self._gate.leave(self._size)
         self._meter.done(self.code, time.perf_counter() - self._begun)
 
 
@@ -157,10 +187,7 @@ class Dispatcher:
         async def serve(request: Any, context: Context) -> Any:
             with _Served(self._gate, meter) as served:
                 try:
-                    served.admit()
-                    if type(request) is Malformed:
-                        raise request.refusal()
-                    return await answer(request, self._call(context))
+                    return await answer(served.admit(request), self._call(context))
                 except Exception as error:
                     await self._refuse(error, context, served)
 
@@ -170,9 +197,7 @@ class Dispatcher:
         async def serve(request: Any, context: Context) -> AsyncIterator[Any]:
             with _Served(self._gate, meter) as served:
                 try:
-                    served.admit()
-                    if type(request) is Malformed:
-                        raise request.refusal()
+                    request = served.admit(request)
                     requests = _well_formed(request) if hasattr(request, "__aiter__") else request
                     call = self._call(context)
                     async for reply in while_good(answer(requests, call), call.bearer):
@@ -213,6 +238,19 @@ class Malformed:
         return invalid("request", problem)
 
 
+@dataclass(slots=True)
+class Large:
+    """The bytes of a large message, until it is known whether there is room to work on it."""
+
+    data: bytes
+    _parse: Callable[[bytes], Any]
+
+    def parsed(self) -> Any:
+        """The message or Malformed. Its bytes are let go of."""
+        data, self.data = self.data, b""
+        return self._parse(data)
+
+
 def _parser(method: MethodDescriptor) -> Callable[[bytes], Any]:
     """A deserializer that never raises: what it raised, grpc would answer as UNKNOWN, unmetered."""
     parse = GetMessageClass(method.input_type).FromString
@@ -224,7 +262,11 @@ def _parser(method: MethodDescriptor) -> Callable[[bytes], Any]:
         except DecodeError:
             return malformed
 
-    return parsed
+    def small_parsed(data: bytes) -> Any:
+        return parsed(data) if len(data) < _LARGE else Large(data, parsed)
+
+    # The messages of a stream come when they are asked for, and take their room where they are kept.
+    return parsed if method.client_streaming else small_parsed
 
 
 async def _well_formed(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:

@@ -110,7 +110,31 @@ class DocumentsService:
             )
             return await writes.write(self._db, record, change)
 
-        return await self._write_chosen(request, record, write)
+        await self._refuse_hidden(record, request.ids)
+        return await self._write_chosen(request, record, write, hidden=False)
+
+    async def _refuse_hidden(self, record: CollectionRecord, ids: Sequence[str]) -> None:
+        """FAILED_PRECONDITION for documents of quarantined authors.
+
+        A change makes its author the document's, so it would bring them back into answers.
+        """
+        quarantined = self._db.state.quarantined
+        if not quarantined or not ids:
+            return
+        checked = checks.ids(ids, self._limits)
+        bare = reads.Parts(payload=False, text=False)
+        rows = await reads.get(self._db, record, checked, bare, hidden=True)
+        for row in rows:
+            if row.author in quarantined:
+                where = f"ids[{checked.index(row.id)}]"
+                problem = f"the author of {checks.short(row.id)} is quarantined"
+                raise RequestError(
+                    "FAILED_PRECONDITION",
+                    "AUTHOR_QUARANTINED",
+                    f"{where}: {problem}",
+                    violations=[(where, problem)],
+                    metadata={"author": row.author},
+                )
 
     async def Delete(self, request: pb.DeleteRequest, call: Call) -> pb.WriteResponse:
         """Delete by ids, filter or source."""
@@ -125,15 +149,17 @@ class DocumentsService:
             removal = Delete(ids, versions, writes.session_of(session, attempt), sequence)
             return await writes.write(self._db, record, removal)
 
-        return await self._write_chosen(request, record, write)
+        return await self._write_chosen(request, record, write, hidden=True)
 
     async def _write_chosen(
         self,
         request: pb.UpdateRequest | pb.DeleteRequest,
         record: CollectionRecord,
         write: Callable[[list[str], list[int | None] | None, int], Awaitable[Outcome]],
+        *,
+        hidden: bool,
     ) -> pb.WriteResponse:
-        """Write to the documents that a request names or matches."""
+        """Write to the documents that a request names or matches; `hidden` as for `reads.scroll`."""
         if bool(request.ids) == request.HasField("filter"):
             raise checks.invalid("ids", "give ids or a filter" + (", not both" if request.ids else ""))
         if request.ids:
@@ -143,7 +169,7 @@ class DocumentsService:
             raise checks.invalid("if_versions", "goes with ids, not with a filter")
         where = filters.parse(request.filter, self._limits)
         limit = self._limits.max_batch
-        found = await reads.matching(self._db, record, where, limit + 1)
+        found = await reads.matching(self._db, record, where, limit + 1, hidden=hidden)
         if len(found) > limit:
             raise RequestError(
                 "RESOURCE_EXHAUSTED",

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
-from vecdb_index import DeadlineExceeded, ShardClosed, ShardDamaged
+from vecdb_index import DeadlineExceeded, ShardClosed, ShardDamaged, StorageFailed
 from vecdb_index.filters import FilterError
 from vecdb_replication.host import GroupError
 
@@ -43,6 +43,9 @@ def as_request_error(error: BaseException) -> RequestError | None:
         case UnknownShard() | ShardClosed():
             # The collection is being made or dropped at this moment.
             return RequestError("UNAVAILABLE", "NO_LEADER", str(error), retry_after=0.2)
+        case StorageFailed():
+            # Of a read: no file handle is left, or the disk fails.
+            return RequestError("UNAVAILABLE", "OVERLOADED", str(error), retry_after=0.5)
         case ShardDamaged():
             return RequestError("DATA_LOSS", "SHARD_DAMAGED", str(error))
         case GroupError():

@@ -139,7 +139,7 @@ class SearchService:
         limits = self._limits
         k = options.k or min(_DEFAULT_K, limits.max_k)
         checks.between(k, 1, limits.max_k, "options.k", "max_k")
-        checks.between(k + options.offset, 1, limits.max_k, "options.offset", "k + offset: max_k")
+        checks.between(k + options.offset, 1, limits.max_k, "options.offset", "max_k", "k + offset")
         if options.vector_name:
             raise checks.not_served("options.vector_name", "named vectors")
         recall = ef = threshold = None

@@ -4,7 +4,7 @@
 machine behind its Raft group.
 """
 
-from vecdb.catalog.access import CreateToken, RevokeToken
+from vecdb.catalog.access import CreateToken, QuarantineAuthor, ReleaseAuthor, RevokeToken
 from vecdb.catalog.commands import (
     AlterCollection,
     Command,
@@ -17,7 +17,7 @@ from vecdb.catalog.commands import (
     encode,
 )
 from vecdb.catalog.machine import CATALOG_GROUP, CatalogDamaged, CatalogMachine, CatalogTooNew
-from vecdb.catalog.records import MAX_FIELDS, CatalogState, CollectionRecord
+from vecdb.catalog.records import MAX_FIELDS, CatalogState, CollectionRecord, Quarantined
 from vecdb.catalog.results import CatalogResult
 
 __all__ = [
@@ -35,6 +35,9 @@ __all__ = [
     "CreateToken",
     "DropCollection",
     "Genesis",
+    "QuarantineAuthor",
+    "Quarantined",
+    "ReleaseAuthor",
     "RevokeToken",
     "UnknownCommand",
     "UpdateAliases",

@@ -8,14 +8,23 @@ counted) is settled by whoever proposes: names, times, the model's fingerprint.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 import msgpack
 
-from vecdb.catalog.access import CreateToken, RevokeToken, create_token, revoke_token
-from vecdb.catalog.records import CatalogState, CollectionRecord, dump_token, load_token
+from vecdb.catalog.access import (
+    CreateToken,
+    QuarantineAuthor,
+    ReleaseAuthor,
+    RevokeToken,
+    create_token,
+    quarantine_author,
+    release_author,
+    revoke_token,
+)
+from vecdb.catalog.records import CatalogState, CollectionRecord, Quarantined, dump_token, load_token
 from vecdb.catalog.results import CatalogResult
 
 FORMAT_VERSION: Final = 1
@@ -67,7 +76,15 @@ class DropCollection:
 
 
 Command: TypeAlias = (
-    Genesis | CreateCollection | AlterCollection | UpdateAliases | DropCollection | CreateToken | RevokeToken
+    Genesis
+    | CreateCollection
+    | AlterCollection
+    | UpdateAliases
+    | DropCollection
+    | CreateToken
+    | RevokeToken
+    | QuarantineAuthor
+    | ReleaseAuthor
 )
 
 
@@ -96,6 +113,10 @@ def encode(command: Command) -> bytes:
             parts = ["create_token", dump_token(command.token)]
         case RevokeToken():
             parts = ["revoke_token", command.token_id]
+        case QuarantineAuthor():
+            parts = ["quarantine_author", asdict(command.quarantined)]
+        case ReleaseAuthor():
+            parts = ["release_author", command.author]
     packed: bytes = msgpack.packb([FORMAT_VERSION, *parts])
     return packed
 
@@ -123,6 +144,8 @@ _DECODERS: Final[dict[str, Callable[..., Command]]] = {
     "drop_collection": DropCollection,
     "create_token": lambda stored: CreateToken(load_token(stored)),
     "revoke_token": RevokeToken,
+    "quarantine_author": lambda stored: QuarantineAuthor(Quarantined(**stored)),
+    "release_author": ReleaseAuthor,
 }
 
 
@@ -143,6 +166,10 @@ def perform(state: CatalogState, command: Command) -> tuple[CatalogState, Catalo
             return create_token(state, command)
         case RevokeToken():
             return revoke_token(state, command)
+        case QuarantineAuthor():
+            return quarantine_author(state, command)
+        case ReleaseAuthor():
+            return release_author(state, command)
 
 
 def _genesis(state: CatalogState, command: Genesis) -> tuple[CatalogState, CatalogResult]:

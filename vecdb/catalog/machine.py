@@ -110,8 +110,8 @@ class CatalogMachine(Sharing):
 
     # --- snapshots -------------------------------------------------------------
 
-    def prepare(self) -> None:
-        """See `SnapshotMachine.prepare`."""
+    def prepare(self, stopped: Callable[[], bool] = lambda: False) -> None:
+        """See `SnapshotMachine.prepare`. It takes no time, so it is never given up."""
         state, disk = self.state, self._area.disk
         data = _pack(state)
 

@@ -59,6 +59,15 @@ def load_token(stored: Mapping[str, Any]) -> Token:
 
 
 @dataclass(frozen=True, slots=True)
+class Quarantined:
+    """An author whose documents are left out of answers, why, and since when."""
+
+    author: str
+    reason: str
+    since_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class CatalogState:
     """The whole catalogue as of `applied`."""
 
@@ -71,6 +80,8 @@ class CatalogState:
     aliases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     tokens: Mapping[str, Token] = field(default_factory=lambda: MappingProxyType({}))
     """By their ids."""
+    quarantined: Mapping[str, Quarantined] = field(default_factory=lambda: MappingProxyType({}))
+    """By their authors."""
 
     def resolve(self, name: str) -> CollectionRecord | None:
         """The collection of a name or an alias."""
@@ -94,6 +105,7 @@ class CatalogState:
             "collections": [asdict(record) for record in self.collections.values()],
             "aliases": dict(self.aliases),
             "tokens": [dump_token(token) for token in self.tokens.values()],
+            "quarantined": [asdict(each) for each in self.quarantined.values()],
         }
 
     @classmethod
@@ -105,4 +117,6 @@ class CatalogState:
         shaped["aliases"] = MappingProxyType(dict(stored["aliases"]))
         tokens = map(load_token, stored.get("tokens", ()))
         shaped["tokens"] = MappingProxyType({token.token_id: token for token in tokens})
+        quarantined = (Quarantined(**each) for each in stored.get("quarantined", ()))
+        shaped["quarantined"] = MappingProxyType({each.author: each for each in quarantined})
         return cls(**shaped)

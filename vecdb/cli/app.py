@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import typer
 
-from vecdb.cli import cluster, collections, ingest, node, query, snapshot, tokens
+from vecdb.cli import authors, cluster, collections, ingest, node, query, snapshot, tokens
 from vecdb.cli.exits import complain, report
 from vecdb.cli.help import examples
 from vecdb.exit_code import ExitCode
@@ -45,6 +45,7 @@ def build() -> typer.Typer:
     app.add_typer(collections.build(), name="collections")
     app.add_typer(cluster.build(), name="cluster")
     app.add_typer(tokens.build(), name="tokens")
+    app.add_typer(authors.build(), name="authors")
     snapshot.register(app)
     return app
 

@@ -76,6 +76,11 @@ def _is_number(cell: str) -> bool:
     return cell == "-" or cell[:1].isdigit()
 
 
+def human_time(at: datetime | None) -> str:
+    """A moment for people, to the second, in UTC: "2026-01-15T08:00:00+00:00"."""
+    return "" if at is None else at.isoformat(timespec="seconds")
+
+
 def human_bytes(count: int) -> str:
     """A size for people: "1.5 MiB"."""
     size = float(count)

@@ -13,7 +13,7 @@ import typer
 from vecdb.cli.connection import Json, Node, with_node
 from vecdb.cli.exits import CommandError
 from vecdb.cli.help import examples
-from vecdb.cli.output import print_json, print_line, print_table
+from vecdb.cli.output import human_time, print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from vecdb_client import Grant, TokenInfo
@@ -87,8 +87,8 @@ def list_(node: Node, json: Json = False) -> None:
                 token.token_id,
                 token.principal,
                 [_named(grant) for grant in token.grants],
-                _moment(token.created_at),
-                _moment(token.expires_at),
+                human_time(token.created_at),
+                human_time(token.expires_at),
             )
             for token in found
         ],
@@ -125,16 +125,12 @@ def _span(text: str) -> timedelta:
 
 
 def _told(token: TokenInfo) -> list[str]:
-    until = "for ever" if token.expires_at is None else f"until {_moment(token.expires_at)}"
+    until = "for ever" if token.expires_at is None else f"until {human_time(token.expires_at)}"
     return [*(_named(grant) for grant in token.grants), until]
 
 
 def _named(grant: Grant) -> str:
     return f"{grant.collection}:{grant.role}" if grant.collection else grant.role
-
-
-def _moment(at: datetime | None) -> str:
-    return "-" if at is None else at.isoformat(timespec="seconds")
 
 
 def build() -> typer.Typer:

@@ -95,6 +95,13 @@ class Limits(BaseModel):
         le=100_000,
         description="Requests in progress; one more is answered RESOURCE_EXHAUSTED.",
     )
+    max_concurrent_bytes: Size = Field(
+        # At least what one message may have at most, or it could never be taken.
+        default=256 * MIB,
+        ge=128 * MIB,
+        le=1024 * GIB,
+        description="Bytes of the requests in progress that have 1 MiB or more; beyond, RESOURCE_EXHAUSTED.",
+    )
     max_source_bytes: Size = Field(
         default=256 * MIB, ge=KIB, le=4 * GIB, description="Bytes of one ingested source."
     )

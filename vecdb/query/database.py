@@ -27,6 +27,7 @@ from vecdb.catalog import (
     Command,
     CreateCollection,
     DropCollection,
+    QuarantineAuthor,
     RevokeToken,
     UpdateAliases,
     encode,
@@ -249,7 +250,7 @@ class Database:
     async def change(self, command: Command) -> CatalogResult:
         """Change the catalogue alone. RequestError for what it refuses."""
         # What shuts somebody out must not wait for room on the disk either.
-        frees = isinstance(command, DropCollection | RevokeToken)
+        frees = isinstance(command, DropCollection | RevokeToken | QuarantineAuthor)
         result: Any = (await self.propose(CATALOG_GROUP, encode(command), frees=frees)).result
         assert isinstance(result, CatalogResult), "the catalogue answers with its own type"
         if result.code:

@@ -113,8 +113,11 @@ class Ingestor:
 
     async def _stored(self, uri: str) -> list[StoredChunk]:
         found = []
+        hidden = self._db.state.quarantined.keys() - {self._author}
         for row, source in await stored_passages(self._db, self._record, uri):
-            found.append(StoredChunk(row.id, source.get("content_hash", ""), source.get("count", 0)))
+            # What nobody is shown does not stand for the source: somebody else's ingestion replaces it.
+            held = "" if row.author in hidden else source.get("content_hash", "")
+            found.append(StoredChunk(row.id, held, source.get("count", 0)))
         return found
 
     async def _write(self, chunks: Sequence[NewChunk], tally: Tally) -> None:
@@ -174,11 +177,14 @@ class Ingestor:
 async def stored_passages(
     db: Database, record: CollectionRecord, uri: str
 ) -> list[tuple[Row, dict[str, Any]]]:
-    """What a collection has of one source: rows without payload and text, with their sources unpacked."""
+    """What a collection has of one source: rows without payload and text, with their sources unpacked.
+
+    Those of quarantined authors are among them: what is written takes their place.
+    """
     prefix = chunk_prefix(uri)
     found: list[tuple[Row, dict[str, Any]]] = []
     after = ""
-    while rows := await reads.by_prefix(db, record, prefix, after, _PAGE):
+    while rows := await reads.by_prefix(db, record, prefix, after, _PAGE, hidden=True):
         after = rows[-1].id
         for row in rows:
             source = msgpack.unpackb(row.source) if row.source else {}

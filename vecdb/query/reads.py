@@ -39,9 +39,18 @@ class Page:
 
 
 async def get(
-    db: Database, record: CollectionRecord, ids: Sequence[str], parts: Parts, max_bytes: int = UNBOUNDED
+    db: Database,
+    record: CollectionRecord,
+    ids: Sequence[str],
+    parts: Parts,
+    max_bytes: int = UNBOUNDED,
+    *,
+    hidden: bool = False,
 ) -> list[Row]:
-    """Documents in the order asked, missing ones left out. RequestError beyond `max_bytes`."""
+    """Documents in the order asked, missing ones left out. RequestError beyond `max_bytes`.
+
+    `hidden` as for `scroll`.
+    """
 
     def read() -> list[Row]:
         found: dict[str, Row] = {}
@@ -50,7 +59,11 @@ async def get(
             shard = db.shards.get(number)
             # In one read a shard: its documents are those of one moment.
             rows = shard.get(
-                [ids[at] for at in positions], payload=parts.payload, text=parts.text, vector=parts.vector
+                [ids[at] for at in positions],
+                payload=parts.payload,
+                text=parts.text,
+                vector=parts.vector,
+                hidden=hidden,
             )
             budget.take(rows)
             found.update((row.id, row) for row in rows)
@@ -67,11 +80,16 @@ async def scroll(
     where: Filter | None,
     parts: Parts,
     max_bytes: int = UNBOUNDED,
+    *,
+    hidden: bool = False,
 ) -> Page:
-    """The next `limit` documents in id order, by UTF-8 bytes; fewer where they are more than `max_bytes`."""
+    """The next `limit` documents in id order, by UTF-8 bytes; fewer where they are more than `max_bytes`.
+
+    With `hidden`, those of quarantined authors too: for whoever is about to write to them.
+    """
 
     def read() -> Page:
-        pages = [_page(shard, after, limit, where, parts, max_bytes) for shard in db.opened(record)]
+        pages = [_page(shard, after, limit, where, parts, max_bytes, hidden) for shard in db.opened(record)]
         rows = _in_order(pages)[:limit]
         kept = rows[: _fitting(rows, max_bytes)]
         more = len(kept) == limit or len(kept) < len(rows) or any(page.more for page in pages)
@@ -81,7 +99,13 @@ async def scroll(
 
 
 def _page(
-    shard: Shard, after: str | None, limit: int, where: Filter | None, parts: Parts, max_bytes: int
+    shard: Shard,
+    after: str | None,
+    limit: int,
+    where: Filter | None,
+    parts: Parts,
+    max_bytes: int,
+    hidden: bool,
 ) -> Page:
     """A shard's part of a page: `more` where it ends before the limit because it has the bytes."""
     rows: list[Row] = []
@@ -90,7 +114,15 @@ def _page(
     while len(rows) < limit:
         wanted = min(step, limit - len(rows))
         start = rows[-1].id if rows else after
-        some = shard.scroll(start, wanted, where, payload=parts.payload, text=parts.text, vector=parts.vector)
+        some = shard.scroll(
+            start,
+            wanted,
+            where,
+            payload=parts.payload,
+            text=parts.text,
+            vector=parts.vector,
+            hidden=hidden,
+        )
         rows += some
         size += sum(map(size_of, some))
         if len(some) < wanted:
@@ -133,24 +165,29 @@ async def count(db: Database, record: CollectionRecord, where: Filter | None) ->
 
 
 async def matching(
-    db: Database, record: CollectionRecord, where: Filter, limit: int
+    db: Database, record: CollectionRecord, where: Filter, limit: int, *, hidden: bool
 ) -> list[tuple[str, int]]:
-    """(id, version) of up to `limit` matching documents."""
+    """(id, version) of up to `limit` matching documents; `hidden` as for `scroll`."""
 
     def read() -> list[tuple[str, int]]:
         found: list[tuple[str, int]] = []
         for shard in db.opened(record):
             if len(found) < limit:
-                found += shard.matching_ids(where, limit - len(found))
+                found += shard.matching_ids(where, limit - len(found), hidden=hidden)
         return found
 
     return await db.run(read)
 
 
-async def by_prefix(db: Database, record: CollectionRecord, prefix: str, after: str, limit: int) -> list[Row]:
-    """The next documents whose ids begin with `prefix`, without their payloads and texts."""
+async def by_prefix(
+    db: Database, record: CollectionRecord, prefix: str, after: str, limit: int, *, hidden: bool = False
+) -> list[Row]:
+    """The next documents whose ids begin with `prefix`, without their payloads and texts.
+
+    `hidden` as for `scroll`.
+    """
     start = after if after > prefix else _before(prefix)
-    page = await scroll(db, record, start, limit, None, Parts(payload=False, text=False))
+    page = await scroll(db, record, start, limit, None, Parts(payload=False, text=False), hidden=hidden)
     return [row for row in page.rows if row.id.startswith(prefix)]
 
 

@@ -189,7 +189,7 @@ def _refuse_too_large(size: int, limit: int) -> None:
 
 
 async def _propose(db: Database, shard: int, entry: bytes, *, frees: bool) -> ApplyResult:
-    db.shards.get(shard)
+    db.shards.get(shard).check()
     result: Any = (await db.propose(shard, entry, frees=frees)).result
     assert isinstance(result, ApplyResult), "a shard answers with its own type"
     return result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -108,14 +108,14 @@ class ShardMachine(Sharing):
 
     # --- giving snapshots ----------------------------------------------------------
 
-    def prepare(self) -> None:
+    def prepare(self, stopped: Callable[[], bool] = lambda: False) -> None:
         """See `SnapshotMachine.prepare`. Segments are linked, the database is copied: ENOSPC without room."""
         shard, installed = self._state
         database = sum(path.stat().st_size for path in self._path.glob(f"{_DATABASE}*"))
         check_room(self._area.disk, self._path, database)
 
         def build(folder: Path) -> tuple[int, list[FileEntry]]:
-            taken = shard.snapshot(folder)
+            taken = shard.snapshot(folder, stopped)
             files = [FileEntry(file.name, file.size, file.crc) for file in taken.files]
             return max(taken.applied_index, installed), files
 

@@ -5,10 +5,21 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
-from vecdb_index import AlterFields, FieldSpec, FieldType, Schema, Shard, ShardOptions, encode
+from vecdb_index import (
+    AlterFields,
+    FieldSpec,
+    FieldType,
+    Schema,
+    Shard,
+    ShardDamaged,
+    ShardError,
+    ShardOptions,
+    encode,
+)
 from vecdb_replication.host import GroupDamaged, Host
 from vecdb_replication.wal import Wal
 
@@ -33,7 +44,8 @@ class ShardSet:
 
     `open_all` brings up what the catalogue names and clears away what it does
     not; afterwards `ensure` and `drop` follow its changes, one at a time, and
-    `reconcile` makes good what they could not finish. The coroutines belong to
+    `reconcile` makes good what they could not finish. A shard whose files are
+    damaged is not served, and keeps nothing else from it. The coroutines belong to
     the host's loop; `get` and `samples` may be called anywhere.
     """
 
@@ -43,15 +55,26 @@ class ShardSet:
         self._wal = wal
         self._options = options
         self._machines: dict[int, ShardMachine] = {}
+        self._damaged: dict[int, ShardDamaged] = {}
         self._owners: dict[int, str] = {}
         self._followed: CatalogState | None = None
 
     def get(self, shard: int) -> Shard:
-        """An open shard. UnknownShard."""
+        """An open shard. UnknownShard; ShardDamaged where it could not be opened."""
         found = self._machines.get(shard)
         if found is None:
+            damage = self._damaged.get(shard)
+            if damage is not None:
+                raise ShardDamaged(damage.path, damage.reason)
             raise UnknownShard(f"shard {shard} is not on this node")
         return found.shard
+
+    def look_at_authors(self) -> None:
+        """Have every shard see whose documents are quarantined now, before a reader waits for it. Blocks."""
+        for machine in list(self._machines.values()):
+            # One that is closed or damaged shows nobody's.
+            with suppress(ShardError):
+                machine.shard.count()
 
     def __contains__(self, shard: int) -> bool:
         return shard in self._machines
@@ -62,7 +85,7 @@ class ShardSet:
     # --- following the catalogue -------------------------------------------------
 
     async def open_all(self, state: CatalogState) -> None:
-        """Open every shard of the catalogue. Raises what `Shard.open` and `Host.add` raise."""
+        """Open every shard of the catalogue that is whole. Raises what `Shard.open` and `Host.add` raise."""
         self._root.mkdir(parents=True, exist_ok=True)
         await self._clear_surplus(_shards_of(state))
         for record in state.collections.values():
@@ -113,15 +136,21 @@ class ShardSet:
     async def ensure(self, record: CollectionRecord) -> None:
         """Open or create the shards of a collection, and declare its fields in them."""
         for shard in record.shards:
+            self._owners[shard] = record.name
+            if shard in self._damaged:
+                continue
             if shard not in self._machines:
-                machine = await asyncio.to_thread(self._open, shard, record)
+                try:
+                    machine = await asyncio.to_thread(self._open, shard, record)
+                except ShardDamaged as damage:
+                    self._damaged[shard] = damage
+                    continue
                 try:
                     await self._host.add(shard, machine)
                 except BaseException:
                     await asyncio.to_thread(machine.close)
                     raise
                 self._machines[shard] = machine
-            self._owners[shard] = record.name
             await self._declare(shard, record)
 
     def _open(self, shard: int, record: CollectionRecord) -> ShardMachine:
@@ -165,8 +194,9 @@ class ShardSet:
     async def _drop(self, shard: int) -> None:
         machine = self._machines.pop(shard, None)
         self._owners.pop(shard, None)
+        self._damaged.pop(shard, None)
         if machine is None:
-            return
+            return  # its files and its log are surplus now
         try:
             await self._host.remove(shard)
         finally:
@@ -205,11 +235,14 @@ class ShardSet:
                 failing=stats.error is not None,
                 segments={"growing": 1 if stats.growing_rows else 0, "sealed": len(stats.segments)},
             )
+        for shard in list(self._damaged):
+            yield ShardSample(collection=self.owner(shard), shard=shard, failing=True)
 
     def troubles(self) -> dict[int, str]:
         """Why background work fails, or what is damaged, for each shard where something is."""
         errors = ((shard, machine.shard.error) for shard, machine in list(self._machines.items()))
-        return {shard: error for shard, error in errors if error is not None}
+        failing = {shard: error for shard, error in errors if error is not None}
+        return failing | {shard: str(damage) for shard, damage in list(self._damaged.items())}
 
     def owner(self, shard: int) -> str:
         """The collection that a shard belongs to; empty for none."""

@@ -15,12 +15,12 @@ class ShardSample:
 
     collection: str
     shard: int
-    documents: int
-    disk_bytes: int
-    unindexed: int
-    applied_index: int
-    durable_index: int
-    calibrated_recall: float
+    documents: int = 0
+    disk_bytes: int = 0
+    unindexed: int = 0
+    applied_index: int = 0
+    durable_index: int = 0
+    calibrated_recall: float = 0.0
     measured_recall: float = 0.0
     failing: bool = False
     segments: Mapping[str, int] = field(default_factory=dict)  # by state: "growing", "sealed"

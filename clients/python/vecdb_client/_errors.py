@@ -155,8 +155,8 @@ class ConflictError(AbortedError):
     """An `if_versions` condition did not hold; nothing of that request was written."""
 
 
-class CancelledError(VecdbError):
-    """The call was cancelled."""
+class CancelledError(UnavailableError):
+    """The node ended the call without an answer, as one that stops may; it is tried again like the others."""
 
 
 class DataLossError(VecdbError):

@@ -3,7 +3,7 @@
 A column only grows: a document number is never used twice and its values never change, so adding a document
 cannot make an answer about older ones wrong. Readers therefore need no snapshot of the column: they intersect
 what it answers with the documents of their own view. Dead documents are garbage until ``without`` drops
-them; a reader with an older view then misses them here, as it would miss them when fetching them.
+them; a reader with an older view then misses them here, and has to look at them itself.
 
 Costs, for n entries, m distinct values and r results:
 

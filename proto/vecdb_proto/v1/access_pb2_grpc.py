@@ -101,7 +101,12 @@ class AccessServicer:
         raise NotImplementedError('Method not implemented!')
 
     def QuarantineAuthor(self, request, context):
-        """Leaves an author's documents out of every answer, at once.
+        """Leaves an author's documents out of every answer: from its own answer on,
+        on the node that gave it, and durably. Searches, retrieval, Get, Scroll,
+        Count and ListSources are without them; Update refuses them by id
+        (FAILED_PRECONDITION, AUTHOR_QUARANTINED) and passes them over by filter.
+        Upsert, Delete and Ingest find them, so that they can be replaced or
+        removed. Describe counts them: they are stored.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

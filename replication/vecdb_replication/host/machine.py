@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import BinaryIO, Protocol, runtime_checkable
 
 from vecdb_replication.snapshots import FileSource
@@ -50,8 +50,10 @@ class SnapshotMachine(StateMachine, Protocol):
     last is done again at the next start where a crash came before it.
     """
 
-    def prepare(self) -> None:
+    def prepare(self, stopped: Callable[[], bool]) -> None:
         """Make a snapshot of all that is applied now, durably. It may take long: entries go on being applied.
+
+        Once `stopped()` is true nobody wants it any more: it is given up by raising whatever suits.
 
         Called when `capture` had none, or one that is too old. What it raises is tried again later.
         """

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 
 from vecdb_replication.host.machine import FileMachine, SnapshotMachine, StateMachine
 
@@ -23,6 +24,7 @@ class Maker:
         self._retry_seconds = retry_seconds
         self._making: dict[int, asyncio.Future[None]] = {}
         self._problems: dict[int, str] = {}
+        self._dropped: set[int] = set()
         self._closed = False
 
     def problem(self, group: int) -> str:
@@ -33,8 +35,15 @@ class Maker:
         """Make a snapshot, unless that is under way or failed just now."""
         if group in self._making or self._closed or not isinstance(machine, SnapshotMachine):
             return
-        work = self._making[group] = self._loop.run_in_executor(self._pool, machine.prepare)
+        work = self._making[group] = self._loop.run_in_executor(self._pool, self._prepare, group, machine)
         work.add_done_callback(lambda done: self._made(group, done))
+
+    def _prepare(self, group: int, machine: SnapshotMachine) -> None:
+        if not self._is_over(group):
+            machine.prepare(partial(self._is_over, group))
+
+    def _is_over(self, group: int) -> bool:
+        return self._closed or group in self._dropped
 
     def _made(self, group: int, done: asyncio.Future[None]) -> None:
         if (error := done.exception()) is None:
@@ -45,18 +54,20 @@ class Maker:
             self._loop.call_later(self._retry_seconds, self._making.pop, group, None)
 
     async def tidy(self, machines: Iterable[StateMachine]) -> None:
-        """Clear away what nobody needs any more."""
+        """Clear away what nobody needs any more. It does not wait for what is being made."""
         filed = [machine for machine in machines if isinstance(machine, FileMachine)]
-        await self._loop.run_in_executor(self._pool, _tidy, filed)
+        await self._loop.run_in_executor(None, _tidy, filed)
 
     async def drop(self, group: int) -> None:
-        """Return once nothing is made of a group. Nobody may ask for more."""
+        """Give up what is made of a group, and return once nothing is. Nobody may ask for more meanwhile."""
         if (work := self._making.get(group)) is not None:
+            self._dropped.add(group)
             await asyncio.wait([work])
+            self._dropped.discard(group)
         self._problems.pop(group, None)
 
     async def close(self) -> None:
-        """Finish what is under way, and stop."""
+        """Give up what is under way, and stop."""
         self._closed = True
         await self._loop.run_in_executor(None, self._pool.shutdown)
 

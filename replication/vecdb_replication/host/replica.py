@@ -315,8 +315,8 @@ class Replica:
             elif message.to == raft.APPLY_THREAD:
                 out.batches.append(self._batch(message))
             else:
-                if message.type is raft.MessageType.SNAP:
-                    self._followers.sent_snapshot(message.to)
+                if message.snapshot is not None:
+                    self._followers.sent_snapshot(message.to, message.snapshot.index)
                 out.messages.append(message)
 
     def _append(

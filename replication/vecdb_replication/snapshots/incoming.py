@@ -24,6 +24,8 @@ RESERVE_BYTES: Final = 64 << 20
 """What snapshots leave free: the log and the state of everybody else need room too."""
 KEEP_SECONDS: Final = 3600.0
 """How long what has arrived is kept for a fetch that goes on with it."""
+TOUCH_SECONDS: Final = 5.0
+"""How often the sender hears that what came from it is being checked."""
 ATTEMPTS: Final = 3
 """How often a file is fetched whose bytes turn out to be wrong."""
 
@@ -60,11 +62,13 @@ class Incoming:
         disk: Disk,
         *,
         reserve: int = RESERVE_BYTES,
+        touch_seconds: float = TOUCH_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.root = root
         self._disk = disk
         self._reserve = reserve
+        self._touch_seconds = touch_seconds
         self._clock = clock
         self._lock = threading.Lock()
         self._busy = False
@@ -101,7 +105,22 @@ class Incoming:
         for entry in manifest.files:
             if entry not in self._verified:
                 await self._fetch_file(manifest.snapshot, entry, source)
-        await finish(self._end, manifest, check)
+        # Checking takes long and reads nothing from the sender, who is to keep the snapshot, and its log.
+        touching = asyncio.create_task(self._stay_in_touch(manifest, source))
+        try:
+            await finish(self._end, manifest, check)
+        finally:
+            touching.cancel()
+            await asyncio.gather(touching, return_exceptions=True)
+
+    async def _stay_in_touch(self, manifest: Manifest, source: FileSource) -> None:
+        """Read what lies behind the end of a file, now and then: nothing, but the sender hears of it."""
+        last = manifest.files[-1]
+        while True:
+            await asyncio.sleep(self._touch_seconds)
+            with suppress(Exception):
+                async for _ in source.read(manifest.snapshot, last.name, last.size):
+                    break
 
     def holds(self, manifest: Manifest) -> bool:
         """Whether everything has arrived, in the life of this process."""
@@ -152,6 +171,9 @@ class Incoming:
         """After a failed sync pages are called clean that are not: a later one says nothing of them."""
         self._forget()
         self._doubtful = True
+        # At once: the next process would not know of it.
+        with suppress(OSError):
+            self._clear()
 
     def _clear(self) -> None:
         self._forget()

@@ -8,6 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,8 +18,8 @@ from vecdb_replication.snapshots.errors import SnapshotGone
 from vecdb_replication.snapshots.manifest import FileEntry, Manifest
 
 KEEP_SECONDS: Final = 120.0
-# Who fetches reads all the time, but for a pause to try again.
-_READING_SECONDS: Final = 15.0
+# Who fetches reads all the time, but for a pause to try again: half a minute at the most.
+_READING_SECONDS: Final = 45.0
 
 Build = Callable[[Path], tuple[int, Sequence[FileEntry]]]
 """Puts the files of a state into a new folder, synced; returns the last entry in it, and the files."""
@@ -74,6 +75,9 @@ class Outgoing:
         self._clock = clock
         self._lock = threading.Lock()
         self._held: dict[str, _Held] = {}
+        self._removing = threading.Lock()
+        self._doomed: list[Path] = []
+        """Folders of snapshots that are given out no more."""
         disk.remove(root)
 
     def make(self, build: Build) -> Manifest:
@@ -91,7 +95,9 @@ class Outgoing:
             for held in self._held.values():
                 held.used = -math.inf
             self._held[snapshot] = _Held(manifest, folder, now := self._clock(), now)
-        self.tidy()
+        with suppress(OSError):
+            # There is one more, whatever became of the others.
+            self.tidy()
         return manifest
 
     def newest(self) -> Manifest | None:
@@ -133,9 +139,12 @@ class Outgoing:
         """Remove what nobody has used for long. OSError."""
         with self._lock:
             old = [name for name, held in self._held.items() if not self._is_used(held)]
-            folders = [self._held.pop(name).folder for name in old]
-        for folder in folders:
-            self._disk.remove(folder)
+            self._doomed += [self._held.pop(name).folder for name in old]
+        # Not under the lock that the loop may wait for: removing takes its time.
+        with self._removing:
+            while self._doomed:
+                self._disk.remove(self._doomed[0])
+                self._doomed.pop(0)
 
     def _is_used(self, held: _Held) -> bool:
         return self._is_read(held) or self._clock() - held.used < self._keep

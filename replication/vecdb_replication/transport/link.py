@@ -16,6 +16,8 @@ from vecdb_replication.transport.seams import Receiver
 
 _log = structlog.get_logger(__name__)
 
+_NEWER = "the peer has opened a newer stream"
+
 # What may wait a moment for company. With a context it is a read that waits for it.
 _CALM = frozenset({raft.MessageType.HEARTBEAT, raft.MessageType.HEARTBEAT_RESP})
 
@@ -51,6 +53,7 @@ class Link:
         self._up = asyncio.Event()
         self._linger: asyncio.TimerHandle | None = None
         self._turn = asyncio.Lock()
+        self._comers = 0
         self._ended: asyncio.Future[str] | None = None
         self._overflowing = False
         self._snapshots: set[tuple[int, int]] = set()
@@ -120,10 +123,12 @@ class Link:
 
         One that is running already is ended: a peer comes again only when the old one is dead to it.
         """
-        self.end("the peer has opened a newer stream")
+        self._comers += 1
+        comer = self._comers
+        self.end(_NEWER)
         async with self._turn:
-            if self._closed:
-                return self._closed
+            if self._closed or comer < self._comers:
+                return self._closed or _NEWER
             ended = self._ended = self._loop.create_future()
             self._connects += 1
             self._problem = ""
@@ -136,9 +141,15 @@ class Link:
             finally:
                 for task in tasks:
                     task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
-                self._down(problem)
+                try:
+                    await asyncio.gather(*tasks, return_exceptions=True)
+                finally:
+                    self._down(problem)
             return problem
+
+    def asked_for_files(self, group: int) -> None:
+        """The peer fetches a snapshot of a group: its message has arrived, and is lost with no stream."""
+        self._snapshots = {each for each in self._snapshots if each[0] != group}
 
     def end(self, problem: str) -> None:
         """End the stream, if there is one."""

@@ -122,7 +122,8 @@ class PeerServer:
     # Files
 
     async def _fetch(self, request: peer_pb2.FetchRequest, context: Context) -> None:
-        peer = (await self._admit(context)).peer
+        link = await self._admit(context)
+        peer = link.peer
         if len(request.snapshot.encode()) > _MAX_ID_BYTES or len(request.name.encode()) > _MAX_NAME_BYTES:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a name that is too long")
         if self._fetches[peer] >= self._options.max_fetches_per_peer:
@@ -132,8 +133,9 @@ class PeerServer:
             file = await asyncio.to_thread(
                 self._source.open, peer, request.group, request.snapshot, request.name
             )
+            link.asked_for_files(request.group)
             try:
-                await self._send(file, request.offset, context)
+                await self._send(file, request.offset, context, link)
             finally:
                 await asyncio.to_thread(file.close)
         except LookupError as error:
@@ -146,10 +148,12 @@ class PeerServer:
         finally:
             self._fetches[peer] -= 1
 
-    async def _send(self, file: BinaryIO, offset: int, context: Context) -> None:
+    async def _send(self, file: BinaryIO, offset: int, context: Context, link: Link) -> None:
         size = await asyncio.to_thread(file.seek, 0, 2)
         if offset > size:
             await context.abort(grpc.StatusCode.OUT_OF_RANGE, f"the file has {size} bytes")
         await asyncio.to_thread(file.seek, offset)
         while data := await asyncio.to_thread(file.read, self._options.chunk_bytes):
+            if self._links.get(link.peer) is not link:
+                await self._refuse(context, link.peer, "it is no peer of this node any more")
             await context.write(peer_pb2.Chunk(data=data))

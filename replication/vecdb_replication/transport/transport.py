@@ -118,6 +118,8 @@ class Transport:
             raise FetchFailed(f"{peer!r} is no peer of this node")
         request = peer_pb2.FetchRequest(group=group, snapshot=snapshot, name=name, offset=offset)
         async for chunk in fetch(known.address, peer, self._trust, self._options, request):
+            if self._peers.get(peer) is not known:
+                raise FetchFailed(f"{peer!r} is no peer of this node any more")
             yield chunk
 
     async def close(self) -> None:

@@ -55,8 +55,10 @@ class TlsFiles:
 class FileTrust:
     """Certificates that an authority of the cluster's own has signed.
 
-    `names` gives the DNS name in each peer's certificate (a subject alternative
-    name; the common name counts for nothing). The files are read again for
+    `names` gives the DNS name in each peer's certificate: a subject alternative
+    name of that kind. A server takes nothing else for it. A dialler takes the
+    common name of a certificate without alternative names, for that is what
+    gRPC's handshake does: the authority must sign none. The files are read again for
     each connection, so that a renewed certificate needs no restart. Raises
     TrustError where they cannot be used.
     """
@@ -109,9 +111,8 @@ class FileTrust:
 
     def identify(self, auth: AuthContext) -> str:
         """See `Trust.identify`."""
-        names = [
-            name.decode(errors="replace").lower() for name in auth.get("x509_subject_alternative_name", ())
-        ]
+        # Not all alternative names, among which gRPC mixes URIs and e-mail addresses.
+        names = [name.decode(errors="replace").lower() for name in auth.get("peer_dns", ())]
         found = {self._peers[name] for name in names if name in self._peers}
         if len(found) != 1:
             raise Refused(f"a certificate for {', '.join(names) or 'nobody'}, which is no one peer's")

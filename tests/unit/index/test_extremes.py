@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import resource
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 from shards import STILL, ids_of
-from vecdb_index import FieldSpec, FieldType, Schema, Shard, ShardOptions, knn
+from vecdb_index import FieldSpec, FieldType, Schema, Shard, ShardOptions, StorageFailed, knn
 from vecdb_index.filters import Eq, Range
 
 HUGE = np.float32(3e38)
@@ -74,3 +77,26 @@ def test_a_width_is_clamped(tmp_path: Path, ef: int) -> None:
         assert [part["ef"] for part in found.explain["parts"]] == [300]
         some = shard.search(query, 10, ef=ef, filter=Range("n", gte=150))
         assert set(some.docnos.tolist()) <= set(range(150, 299))
+
+
+def test_no_file_handle_left(tmp_path: Path) -> None:
+    """A read that can open no connection is told so, and served again once there are handles."""
+    with Shard.create(tmp_path / "shard", Schema(2, "l2"), STILL) as shard:
+        shard.upsert(["a"], np.ones((1, 2), np.float32))
+        assert shard.get(["a"])
+        shard._core.store._close_idle()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        highest = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
+        fillers = []
+        with suppress(OSError):
+            while True:
+                fillers.append(os.dup(0))
+        try:
+            with pytest.raises(StorageFailed, match="unable to open"):
+                shard.get(["a"])
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for filler in fillers:
+                os.close(filler)
+        assert shard.get(["a"])

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from shards import STILL
-from vecdb_index import FieldSpec, FieldType, Schema, Searcher, Shard, searcher
-from vecdb_index.filters import Eq, Filter, Not
+from vecdb_index import FieldSpec, FieldType, Schema, Searcher, Shard, documents, searcher
+from vecdb_index.filters import And, Eq, Exists, Filter, Not
 
 IDS = [f"d{at:03}" for at in range(300)]
 VECTORS = np.random.default_rng(7).standard_normal((len(IDS), 4)).astype(np.float32)
@@ -68,6 +68,32 @@ def test_a_field_index_that_forgot_the_dead(shard: Shard) -> None:
         for _ in range(3):
             rewrite(shard)
         assert {where: found_by(moment, where) for where in FILTERS} == before
+
+
+@pytest.mark.parametrize("name", ["matches", "indexed_matches"])
+def test_documents_that_die_while_a_filter_is_evaluated(
+    shard: Shard, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counts, scrolls and searches are of one moment, however much is written while they are made."""
+    shard._core.indexes._reap_at_least = 1
+    plain = getattr(documents, name)
+    again: list[int] = []
+
+    def overtaken(*given: Any) -> Any:
+        while again and again.pop():
+            shard.upsert(IDS, VECTORS, PAYLOADS)
+        return plain(*given)
+
+    monkeypatch.setattr(documents, name, overtaken)
+    for where in (Eq("n", 1), Not(Eq("n", 1)), Not(Exists("n")), And((Eq("n", 1), Eq("loose", 1)))):
+        right = shard.count(where)
+        for _ in range(2):
+            again[:] = [0, 1, 1, 1]
+            assert shard.count(where) == right
+            again[:] = [0, 1, 1, 1]
+            assert len(shard.scroll(None, len(IDS), where)) == right
+            again[:] = [0, 1, 1, 1]
+            assert shard.search(VECTORS[0], len(IDS), filter=where).counts.tolist() == [right]
 
 
 def test_a_fetch_is_overtaken_outside_of_a_moment(shard: Shard) -> None:

@@ -29,6 +29,7 @@ from vecdb_index import (
     ShardDamaged,
     ShardInUse,
     ShardOptions,
+    SnapshotStopped,
     StorageFailed,
     UnknownMutation,
     Update,
@@ -36,6 +37,7 @@ from vecdb_index import (
     encode,
     verify_snapshot,
 )
+from vecdb_index import snapshot as taking
 
 DIM = 8
 SCHEMA = Schema(DIM, "cosine")
@@ -346,8 +348,13 @@ def test_closed_shard_refuses(tmp_path: Path) -> None:
     assert not shard.wait_indexed(0)
 
 
-def test_snapshot_is_a_shard(tmp_path: Path) -> None:
-    """A snapshot taken under writes opens as a shard of its own, with the content of its applied index."""
+@pytest.mark.parametrize("pages", [1, 4096])
+def test_snapshot_is_a_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pages: int) -> None:
+    """A snapshot taken under writes opens as a shard of its own, with the content of its applied index.
+
+    However many pages of the database a step copies: the steps are of one moment.
+    """
+    monkeypatch.setattr(taking, "_PAGES", pages)
     log = history(200)
     with Shard.create(tmp_path / "a", SCHEMA, TINY) as shard:
         shard.apply(log[:100])
@@ -365,6 +372,17 @@ def test_snapshot_is_a_shard(tmp_path: Path) -> None:
         assert copy.wait_indexed(30)
         assert len(ids_of(copy, copy.search(np.ones(DIM, np.float32), 5).docnos)) == 5
     assert {"shard.db"} <= {file.name for file in snapshot.files}
+
+
+def test_a_snapshot_can_be_given_up(tmp_path: Path) -> None:
+    """Between two steps of the copy; the shard is as before, and another one can be taken."""
+    with Shard.create(tmp_path / "shard", SCHEMA, TINY) as shard:
+        shard.apply(history(50))
+        with pytest.raises(SnapshotStopped):
+            shard.snapshot(tmp_path / "given up", lambda: True)
+        wanted = shard.snapshot(tmp_path / "copy").content_hash
+    with Shard.open(tmp_path / "copy", TINY) as copy:
+        assert copy.content_hash() == wanted
 
 
 def test_snapshot_files_have_their_checksums(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ class Notes(Words):
     def applied_index(self) -> int:
         return max(self.base, super().applied_index)
 
-    def prepare(self) -> None:
+    def prepare(self, stopped: Callable[[], bool] = lambda: False) -> None:
         self.checkpoint()
 
     def capture(self) -> tuple[int, bytes]:

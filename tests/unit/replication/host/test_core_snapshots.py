@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from vecdb_replication import wal
@@ -205,7 +205,7 @@ class Prepared(Notes):
         super().__init__()
         self.prepared: list[tuple[int, bytes]] = []
 
-    def prepare(self) -> None:
+    def prepare(self, stopped: Callable[[], bool] = lambda: False) -> None:
         self.checkpoint()
         self.prepared.append(super().capture())
 
@@ -248,6 +248,44 @@ def test_the_log_is_kept_for_a_follower_that_is_being_brought_up(log: Wal) -> No
     assert lead.shortened() == 5
     lead.hear(3, MessageType.APP_RESP, index=6)
     assert lead.shortened() == 6
+
+
+@pytest.mark.parametrize("why", ["reported lost", "silent", "both"])
+def test_the_log_is_kept_behind_a_snapshot_that_seems_to_be_lost(log: Wal, why: str) -> None:
+    """Its files come another way, and whoever has them goes on with the log; but not for ever."""
+    lead = Lead(log)
+    for number in range(4):
+        lead.write(b"%d" % number)
+    lead.shorten()
+    assert [m.snapshot.index for m in lead.snapshots() if m.snapshot] == [5]
+    if why != "silent":
+        lead.core.report_snapshot(G, 3, failed=True)
+    ticks = lead.core.options.election_ticks * 3
+    for _ in range(ticks if why != "reported lost" else 0):
+        lead.held.replica.tick()
+        lead.hear(2, MessageType.HEARTBEAT_RESP)
+    lead.write(b"more")
+    assert lead.shortened() == 5
+    # A newer one, offered because of that, does not take the place of the first.
+    lead.hear(3, MessageType.HEARTBEAT_RESP)
+    lead.write(b"even more")
+    assert lead.shortened() == 5
+    lead.hear(3, MessageType.APP_RESP, index=7)
+    assert lead.shortened() == 7
+
+
+def test_the_log_is_not_kept_for_ever_behind_a_snapshot(log: Wal) -> None:
+    """Whoever says nothing for as long again as a word was waited for will need another one."""
+    lead = Lead(log)
+    lead.write(b"one")
+    lead.shorten()
+    assert len(lead.snapshots()) == 1
+    lead.write(b"two")
+    for kept in (True, False):
+        assert (lead.shortened() < lead.core.groups[G].replica.storage.last) == kept
+        for _ in range(2 * lead.core.options.snapshot_ticks):
+            lead.held.replica.tick()
+            lead.hear(2, MessageType.HEARTBEAT_RESP)
 
 
 def test_a_log_is_not_kept_beyond_its_bounds(log: Wal) -> None:

@@ -311,6 +311,18 @@ def test_what_was_handed_out_is_not_handed_out_again() -> None:
     assert empty.next_snapshot() is None
 
 
+def test_whether_there_is_anything_to_hand_out() -> None:
+    """Entries or a snapshot that were not handed out yet."""
+    unstable = tail(5, snapshot=Snapshot(4, 1))
+    assert unstable.has_next
+    unstable.accept()
+    assert not unstable.has_next
+    unstable.truncate_and_append(entries(5, 1))
+    assert unstable.has_next
+    unstable.accept()
+    assert not unstable.has_next
+
+
 @pytest.mark.parametrize(
     ("term", "index", "offset", "left"),
     [

@@ -197,7 +197,9 @@ def test_a_stored_snapshot_is_applied_whatever_the_term(later_term: bool) -> Non
     """It is committed state, unlike the entries that an older term's answer names."""
     node = RawNode(make_config(1, async_storage_writes=True))
     snapshot = Snapshot(9, 1, b"", ConfState((1, 2, 3)))
+    assert not node.restoring
     node.step(Message(MessageType.SNAP, 1, 2, 1, snapshot=snapshot))
+    assert node.restoring
     (append,) = node.ready().messages
     assert append.snapshot == snapshot
     if later_term:
@@ -206,6 +208,7 @@ def test_a_stored_snapshot_is_applied_whatever_the_term(later_term: bool) -> Non
     assert (stored.type, stored.snapshot) == (MessageType.STORAGE_APPEND_RESP, snapshot)
     node.step(stored)
     assert node.applied == 9
+    assert not node.restoring
 
 
 def test_entries_stored_under_an_older_term_stay_unstable() -> None:

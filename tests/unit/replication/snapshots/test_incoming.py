@@ -20,6 +20,7 @@ from vecdb_replication.snapshots import (
 from vecdb_replication.snapshots import incoming as module
 
 from tests.support.cutdisk import Cut, CutDisk
+from tests.unit.replication.host.machines import until
 from tests.unit.replication.snapshots.shelf import FILES, Shelf, manifest_of
 
 MANIFEST = manifest_of()
@@ -227,12 +228,26 @@ async def test_whoever_is_cancelled_again_and_again_still_waits(tmp_path: Path) 
     assert arrived(to, newer) == {"state": b"n" * 400}
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("stuck", [False, True])
 @pytest.mark.parametrize("kind", ["sync_file", "sync_folder"])
-async def test_what_could_not_be_synced_is_fetched_anew(tmp_path: Path, kind: str) -> None:
-    """After a failed sync the pages are called clean, written or not: only new ones can be believed."""
+async def test_what_could_not_be_synced_is_fetched_anew(
+    tmp_path: Path, kind: str, stuck: bool, restarted: bool
+) -> None:
+    """After a failed sync the pages are called clean, written or not: only new ones can be believed.
+
+    Also by the next process, unless what is there could not be removed either.
+    """
 
     class Failing(CutDisk):
         fails = True
+        stuck = False
+
+        def remove(self, path: Path) -> None:
+            if self.stuck:
+                self.stuck = False
+                raise OSError(errno.EROFS, "nothing can be removed")
+            super().remove(path)
 
         def sync_file(self, path: Path) -> None:
             self._fail("sync_file")
@@ -244,7 +259,7 @@ async def test_what_could_not_be_synced_is_fetched_anew(tmp_path: Path, kind: st
 
         def _fail(self, operation: str) -> None:
             if self.fails and operation == kind:
-                self.fails = False
+                self.fails, self.stuck = False, stuck
                 raise OSError(errno.EIO, "the pages are lost")
 
     shelf, to = Shelf(), incoming(tmp_path, Failing())
@@ -252,6 +267,8 @@ async def test_what_could_not_be_synced_is_fetched_anew(tmp_path: Path, kind: st
         await to.fetch(MANIFEST, shelf.source)
     assert not to.holds(MANIFEST)
     before = shelf.given
+    if restarted and not stuck:
+        to = incoming(tmp_path)
     await to.fetch(MANIFEST, shelf.source)
     assert shelf.given == before + TOTAL
     assert arrived(to) == FILES
@@ -274,6 +291,33 @@ async def test_a_snapshot_that_is_found_bad_is_thrown_away(tmp_path: Path) -> No
         await to.fetch(MANIFEST, shelf.source, check)
     assert looked == [to.folder(MANIFEST)] * 2
     assert shelf.given == 2 * TOTAL
+
+
+async def test_the_sender_hears_that_its_snapshot_is_being_checked(tmp_path: Path) -> None:
+    """However long it takes, and though it cannot be reached now and then; nothing is read twice."""
+    shelf = Shelf()
+    to = Incoming(tmp_path / "in", LocalDisk(), reserve=0, touch_seconds=0.001)
+    checking, go = threading.Event(), threading.Event()
+
+    def check(_: Path) -> None:
+        checking.set()
+        assert go.wait(10)
+
+    task = asyncio.create_task(to.fetch(MANIFEST, shelf.source, check))
+    await asyncio.to_thread(checking.wait)
+    last = MANIFEST.files[-1]
+    for gone in (False, True, False):
+        shelf.gone = gone
+        before = len(shelf.asked)
+        await until(lambda before=before: len(shelf.asked) > before + 2)
+        assert set(shelf.asked[before:]) == {(last.name, last.size)}
+    go.set()
+    await task
+    assert to.holds(MANIFEST)
+    assert shelf.given == TOTAL
+    asked = len(shelf.asked)
+    await asyncio.sleep(0.01)
+    assert len(shelf.asked) == asked
 
 
 async def test_a_crash_while_another_snapshots_files_are_taken_over(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from vecdb_replication.host.fetches import _LONGEST_WAIT
 from vecdb_replication.snapshots import FileEntry, LocalDisk, ManifestRefused, Outgoing, SnapshotGone
 
 from tests.unit.replication.snapshots.shelf import GROUP
@@ -62,10 +63,10 @@ def test_the_newest_is_offered_and_older_ones_go(tmp_path: Path) -> None:
         assert file.read() == DATA
         with out.open(second.snapshot, "state"):
             pass
-    clock.now = 114.0
+    clock.now = 144.0
     out.tidy()
     out.open(second.snapshot, "state").close()
-    clock.now = 130.0
+    clock.now = 190.0
     out.tidy()
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -95,16 +96,16 @@ def test_one_is_not_offered_for_ever(tmp_path: Path) -> None:
     with out.open(made.snapshot, "state"):
         clock.now = 100.0
         assert out.newest() == made
-    clock.now = 110.0
+    clock.now = 140.0
     assert out.newest() == made
-    clock.now = 116.0
+    clock.now = 146.0
     assert out.newest() is None
     with out.open(made.snapshot, "state") as file:
         assert file.read() == DATA
 
 
 def test_it_knows_whether_somebody_reads(tmp_path: Path) -> None:
-    """A leader waits for a follower that fetches, and for no other."""
+    """A leader waits for a follower that fetches, also between two tries, and for no other."""
     clock = Clock()
     out = outgoing(tmp_path, clock)
     made = out.make(build)
@@ -112,9 +113,9 @@ def test_it_knows_whether_somebody_reads(tmp_path: Path) -> None:
     with out.open(made.snapshot, "state"):
         clock.now = 50.0
         assert out.in_use
-    clock.now = 60.0
+    clock.now = 50.0 + _LONGEST_WAIT
     assert out.in_use
-    clock.now = 70.0
+    clock.now = 96.0
     assert not out.in_use
 
 
@@ -132,6 +133,29 @@ def test_a_failed_one_leaves_nothing(tmp_path: Path) -> None:
         out.make(lambda folder: (build(folder)[0], [FileEntry("../state", 1, 1)]))
     assert list((tmp_path / "out").iterdir()) == []
     assert out.newest() is None
+
+
+def test_what_could_not_be_removed_is_tried_again(tmp_path: Path) -> None:
+    """And does not keep a newer one from being made."""
+
+    class Stuck(LocalDisk):
+        stuck = True
+
+        def remove(self, path: Path) -> None:
+            if self.stuck and path.exists():
+                raise OSError("it cannot be removed")
+            super().remove(path)
+
+    disk = Stuck()
+    out = Outgoing(tmp_path / "out", GROUP, disk, keep_seconds=20.0, clock=Clock())
+    out.make(build)
+    second = out.make(build)
+    assert out.newest() == second
+    with pytest.raises(OSError, match="cannot be removed"):
+        out.tidy()
+    disk.stuck = False
+    out.tidy()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [second.snapshot]
 
 
 def test_what_another_life_left_is_removed(tmp_path: Path) -> None:

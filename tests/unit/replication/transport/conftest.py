@@ -20,4 +20,6 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
         {peer: authority.issue(peer, f"DNS:{name}") for peer, name in PEERS.items()},
         authority.issue("nobody", "DNS:nobody.peers.test", "URI:spiffe://test/n1"),
         stranger.issue("n1", f"DNS:{PEERS['n1']}"),
+        authority.issue("lookalike", f"URI:{PEERS['n1']}", f"email:{PEERS['n1']}"),
+        authority.issue("mixed", f"DNS:{PEERS['n1']}", f"URI:{PEERS['n3']}"),
     )

@@ -28,11 +28,16 @@ SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """Those of the peers; one by the same authority that is nobody's; one for n1 by another authority."""
+    """Those of the peers; one by the same authority that is nobody's; one for n1 by another authority.
+
+    One has n1's name, but as a URI; and one is n1's, with n3's name as a URI.
+    """
 
     peers: dict[str, TlsFiles]
     nobody: TlsFiles
     stranger: TlsFiles
+    lookalike: TlsFiles
+    mixed: TlsFiles
 
 
 class Recorder:

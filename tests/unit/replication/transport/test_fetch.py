@@ -15,7 +15,17 @@ from vecdb_replication.snapshots import SnapshotGone
 from vecdb_replication.transport import FetchFailed, Transport
 
 from tests.unit.replication.host.machines import until
-from tests.unit.replication.transport.peers import QUICK, SECONDS, Certificates, Node, free_port, node
+from tests.unit.replication.transport.peers import (
+    QUICK,
+    SECONDS,
+    Certificates,
+    Node,
+    free_port,
+    join,
+    node,
+    said,
+    snapshot,
+)
 
 DATA = os.urandom(2_500_000)
 
@@ -100,6 +110,67 @@ async def test_what_is_not_there_or_not_for_this_peer_is_gone(certificates: Cert
                 await fetched(asking.transport, **asked)
         with pytest.raises(SnapshotGone, match="no snapshot 's1' of group 7 is here"):
             await fetched(two.transport, peer="n1")
+
+
+class Endless(io.RawIOBase):
+    """A file without an end."""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return offset if whence == 0 else 1 << 40
+
+    def read(self, size: int = -1) -> bytes:
+        return bytes(size)
+
+
+class EndlessShelf(Shelf):
+    """Every file is one without an end."""
+
+    def open(self, peer: str, group: int, snapshot: str, name: str) -> BinaryIO:
+        self.opened.append(Endless())  # type: ignore[arg-type]
+        return self.opened[-1]
+
+
+async def test_a_removed_peer_gets_no_more_of_a_file(certificates: Certificates) -> None:
+    """What it is fetching ends, and is gone for it: it is none of its business any more."""
+    shelf, files = EndlessShelf(), certificates.peers
+    async with node(files["n1"], "n1") as one, node(files["n2"], "n2", source=shelf) as two:
+        meet(one, two)
+        async with asyncio.timeout(SECONDS), aclosing(one.transport.fetch("n2", 7, "s1", "data")) as chunks:
+            await anext(chunks)
+            await two.transport.remove("n1")
+            with pytest.raises(SnapshotGone, match="no peer of this node any more"):
+                async for _ in chunks:
+                    pass
+        await until(lambda: shelf.opened[0].closed)
+
+
+async def test_nothing_more_is_taken_from_a_removed_peer(certificates: Certificates) -> None:
+    """A fetch from it ends, however much it would still give."""
+    shelf, files = EndlessShelf(), certificates.peers
+    async with node(files["n1"], "n1") as one, node(files["n2"], "n2", source=shelf) as two:
+        meet(one, two)
+        async with asyncio.timeout(SECONDS), aclosing(one.transport.fetch("n2", 7, "s1", "data")) as chunks:
+            await anext(chunks)
+            await one.transport.remove("n2")
+            with pytest.raises(FetchFailed, match="'n2' is no peer of this node any more"):
+                async for _ in chunks:
+                    pass
+
+
+async def test_a_snapshot_whose_files_are_fetched_is_not_lost_with_the_stream(
+    certificates: Certificates,
+) -> None:
+    """Its message has arrived, and the files come over connections of their own; another group's is lost."""
+    shelf, files, port = Shelf(), certificates.peers, free_port()
+    async with node(files["n2"], "n2", port=port, source=shelf) as two:
+        async with node(files["n1"], "n1") as one:
+            await join(one, two)
+            two.transport.send("n1", said(snapshot(5), group=7))
+            two.transport.send("n1", said(snapshot(5), group=8))
+            await one.recorder.until(lambda: len(one.recorder.received) == 2)
+            await fetched(one.transport)
+        await two.recorder.until(lambda: two.recorder.lost and two.recorder.snapshots)
+        assert two.recorder.snapshots == [(8, 2, True)]
 
 
 async def test_trouble_that_may_pass_is_a_failed_fetch(certificates: Certificates) -> None:

@@ -357,6 +357,52 @@ async def test_a_link_that_was_closed_takes_no_stream_that_was_on_its_way() -> N
     assert link.status().connects == 0
 
 
+class Silent:
+    """A stream on which nothing comes. Ended, it waits for a few turns before it lets go of its reader."""
+
+    async def read(self) -> bytes | None:
+        try:
+            return await asyncio.Future()
+        finally:
+            for _ in range(20):
+                await asyncio.sleep(0)
+
+    async def write(self, frame: bytes) -> None:
+        raise AssertionError("it was written to")
+
+
+async def test_of_two_streams_that_wait_the_newer_counts() -> None:
+    """The older one is dead to the peer, which has opened another since."""
+    link = Link("n3", Recorder(), QUICK, dials=False)
+    runs = [asyncio.create_task(link.run(Silent()))]
+    await link.connected()
+    for _ in range(2):
+        runs.append(asyncio.create_task(link.run(Silent())))
+        await asyncio.sleep(0)
+    *older, last = runs
+    await until(lambda: sum(run.done() for run in runs) == 2)
+    assert {run.result() for run in older} == {"the peer has opened a newer stream"}
+    await link.connected()
+    link.close("enough")
+    assert await last == "enough"
+    assert link.status().connects == 2
+
+
+async def test_what_a_stream_takes_with_it_is_told_however_often_it_is_cancelled() -> None:
+    """The host hears that it is down, and the link takes the next."""
+    recorder = Recorder()
+    link = Link("n3", recorder, QUICK, dials=False)
+    run = asyncio.create_task(link.run(Silent()))
+    await link.connected()
+    for _ in range(2):
+        run.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    await asyncio.gather(run, return_exceptions=True)
+    await recorder.until(lambda: recorder.lost == ["n3"])
+    assert not link.status().connected
+
+
 class Untouched:
     """A stream that nobody reads or writes."""
 

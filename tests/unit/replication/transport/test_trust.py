@@ -74,6 +74,17 @@ async def test_a_client_whose_certificate_is_nobodys_is_refused(certificates: Ce
         await refused(one, two, "no one peer's")
 
 
+async def test_names_of_other_kinds_are_nobodys(certificates: Certificates) -> None:
+    """A URI or an e-mail address that reads like a peer's DNS name neither makes nor unmakes that peer."""
+    async with node(certificates.peers["n2"], "n2") as two:
+        async with node(certificates.lookalike, "n1") as one:
+            await refused(one, two, "no one peer's")
+        async with node(certificates.mixed, "n1") as one:
+            one.transport.add("n2", f"127.0.0.1:{two.port}")
+            async with asyncio.timeout(SECONDS):
+                await one.transport.connected("n2")
+
+
 async def test_a_client_that_is_no_peer_here_is_refused(certificates: Certificates) -> None:
     """A good certificate is no admission."""
     async with node(certificates.peers["n2"], "n2") as two, node(certificates.peers["n1"], "n1") as one:
@@ -219,15 +230,16 @@ async def test_a_peer_without_a_known_certificate_is_not_dialled(certificates: C
 
 
 def test_a_certificate_is_exactly_one_peers(certificates: Certificates) -> None:
-    """By its subject alternative names, whatever their case; the common name counts for nothing."""
+    """By its DNS names, whatever their case; the common name and other kinds of names count for nothing."""
     trust = FileTrust(certificates.peers["n1"], PEERS)
-    assert trust.identify({"x509_subject_alternative_name": [b"other", b"N2.Peers.test"]}) == "n2"
+    assert trust.identify({"peer_dns": [b"other", b"N2.Peers.test"]}) == "n2"
     for auth in (
         {},
         {"x509_common_name": [b"n2.peers.test"]},
-        {"x509_subject_alternative_name": [b"*.peers.test"]},
-        {"x509_subject_alternative_name": [b"n1.peers.test", b"n2.peers.test"]},
-        {"x509_subject_alternative_name": [b"\xff"]},
+        {"peer_uri": [b"n2.peers.test"], "x509_subject_alternative_name": [b"n2.peers.test"]},
+        {"peer_dns": [b"*.peers.test"]},
+        {"peer_dns": [b"n1.peers.test", b"n2.peers.test"]},
+        {"peer_dns": [b"\xff"]},
     ):
         with pytest.raises(Refused, match="no one peer's"):
             trust.identify(auth)

@@ -106,7 +106,10 @@ def state_of(node: InProcessNode) -> Any:
     listed = node.collections.List(collections_pb2.ListCollectionsRequest())
     aliases = [(each.config.name, list(each.aliases)) for each in listed.collections]
     tokens = [each.token_id for each in node.access.ListTokens(access_pb2.ListTokensRequest()).tokens]
-    return aliases, tokens, [node.fingerprint(name) for name, _ in aliases]
+    hidden = [
+        each.author for each in node.access.ListQuarantined(access_pb2.ListQuarantinedRequest()).authors
+    ]
+    return aliases, tokens, hidden, [node.fingerprint(name) for name, _ in aliases]
 
 
 def check(refused: Refused, case: Case) -> None:

@@ -87,6 +87,9 @@ NEEDED = {
     "Access.CreateToken": (ADMIN, False),
     "Access.ListTokens": (ADMIN, False),
     "Access.RevokeToken": (ADMIN, False),
+    "Access.QuarantineAuthor": (ADMIN, False),
+    "Access.ReleaseAuthor": (ADMIN, False),
+    "Access.ListQuarantined": (ADMIN, False),
     "Cluster.Status": (READ, False),
     "Collections.Create": (ADMIN, True),
     "Collections.Describe": (READ, True),
@@ -111,7 +114,6 @@ NEEDED = {
 # What anybody with a token may ask, and what is not served yet.
 FREE = {"Access.WhoAmI", "Collections.List", "Models.List"}
 UNSERVED = {
-    *(f"Access.{name}" for name in ("QuarantineAuthor", "ReleaseAuthor", "ListQuarantined")),
     *(f"Cluster.{name}" for name in ("Invite", "DrainMember", "RemoveMember", "MoveReplica")),
     "Cluster.Snapshot",
     "Cluster.Restore",

@@ -55,7 +55,7 @@ READS = {
     ),
     "an offset too far": Case(
         "search.Search", search(k=5_000, offset=5_001),
-        INVALID, "LIMIT_EXCEEDED", "options.offset", ("max_k",),
+        INVALID, "LIMIT_EXCEEDED", "options.offset", ("k + offset must be", "10000 (max_k), not 10001"),
     ),
     "an unknown mode": Case("search.Search", search(mode=9), INVALID, "BAD_ARGUMENT", "options.mode", ("9",)),
     "nothing to look for": Case(
@@ -120,7 +120,7 @@ READS = {
     ),
     "too many diverse candidates": Case(
         "search.Search", search(diversity=diversity(0.5, 10_001)),
-        INVALID, "LIMIT_EXCEEDED", "options.diversity.candidates", ("10000",),
+        INVALID, "BAD_ARGUMENT", "options.diversity.candidates", ("10000",),
     ),
     "too many candidates for as many hits": Case(
         "search.Search", search(k=1_001, diversity=diversity(0.5, 10_000)),

@@ -399,6 +399,27 @@ WRITES = {
     "a token under half a session": Case(
         "access.CreateToken", token(session=b"short"), INVALID, "BAD_ARGUMENT", "options.session_id",
     ),
+    "nobody to quarantine": Case(
+        "access.QuarantineAuthor", access_pb2.QuarantineAuthorRequest(), INVALID, "BAD_ARGUMENT", "author",
+    ),
+    "an author with a line break": Case(
+        "access.QuarantineAuthor", access_pb2.QuarantineAuthorRequest(author="a\nb"),
+        INVALID, "BAD_ARGUMENT", "author",
+    ),
+    "an author that is too long": Case(
+        "access.QuarantineAuthor", access_pb2.QuarantineAuthorRequest(author="a" * 513),
+        INVALID, "BAD_ARGUMENT", "author", ("512",),
+    ),
+    "a reason that is too long": Case(
+        "access.QuarantineAuthor", access_pb2.QuarantineAuthorRequest(author="a", reason="\u00fc" * 513),
+        INVALID, "BAD_ARGUMENT", "reason", ("1024",),
+    ),
+    "nobody to release": Case(
+        "access.ReleaseAuthor", access_pb2.ReleaseAuthorRequest(), INVALID, "BAD_ARGUMENT", "author",
+    ),
+    "somebody to release who is free": Case(
+        "access.ReleaseAuthor", access_pb2.ReleaseAuthorRequest(author="a"), NOT_FOUND, "AUTHOR_NOT_FOUND",
+    ),
     "no token to revoke": Case(
         "access.RevokeToken", access_pb2.RevokeTokenRequest(), INVALID, "BAD_ARGUMENT", "token_id",
     ),

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 from google.rpc import error_details_pb2
-from vecdb_index import DeadlineExceeded, ShardClosed, ShardDamaged
+from vecdb_index import DeadlineExceeded, ShardClosed, ShardDamaged, StorageFailed
 from vecdb_index.filters import FilterError
 from vecdb_proto.v1 import search_pb2
 from vecdb_replication.host import (
@@ -41,6 +41,7 @@ from vecdb.shards import UnknownShard
         (DeadlineExceeded("x"), "DEADLINE_EXCEEDED", "OVERLOADED"),
         (UnknownShard("x"), "UNAVAILABLE", "NO_LEADER"),
         (ShardClosed("x"), "UNAVAILABLE", "NO_LEADER"),
+        (StorageFailed("x"), "UNAVAILABLE", "OVERLOADED"),
         (ShardDamaged("x", "rotten"), "DATA_LOSS", "SHARD_DAMAGED"),
         (UnknownGroup("x"), "UNAVAILABLE", "NO_LEADER"),
     ],

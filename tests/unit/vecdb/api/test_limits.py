@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import grpc
 import msgpack
+import numpy as np
 import pytest
+from vecdb_client import ResourceExhaustedError, RetryPolicy
 from vecdb_proto.v1 import (
     documents_pb2,
     models_pb2,
@@ -147,6 +150,39 @@ def test_concurrent_requests_are_limited(tmp_path: Any) -> None:
         assert stream.reason == "OVERLOADED"
         node.run(node.node._gate.leave)
         assert node.models.List(models_pb2.ListModelsRequest()).models
+
+
+def test_large_requests_in_progress_are_bounded(tmp_path: Path) -> None:
+    """What together has more than max_concurrent_bytes is refused before it is parsed, with a hint; a small
+    request is served meanwhile, and the same large one once there is room."""
+    with InProcessNode(tmp_path) as node, node.client(retry=RetryPolicy(attempts=1)) as db:
+        db.create_collection("c", dim=4096)
+        large = {"ids": [f"d{at}" for at in range(90)], "vectors": np.ones((90, 4096), np.float32)}
+        node.run(lambda: node.node._gate.enter(255 << 20))
+        with pytest.raises(ResourceExhaustedError, match="max_concurrent_bytes") as caught:
+            db.upsert("c", **large)
+        assert caught.value.retry_after is not None
+        assert db.count("c") == 0
+        node.run(lambda: node.node._gate.leave(255 << 20))
+        assert db.upsert("c", **large).count == 90
+        assert _let_go(node)
+
+
+def _let_go(node: InProcessNode) -> bool:
+    """Whether requests hold no bytes any more, a moment after the last was answered."""
+    deadline = time.monotonic() + 10
+    while node.node._gate.held and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return not node.node._gate.held
+
+
+def test_a_large_message_that_is_none(tmp_path: Path) -> None:
+    """Many bytes that cannot be parsed are INVALID_ARGUMENT, and hold no room afterwards."""
+    with InProcessNode(tmp_path) as node:
+        call = node.channel.unary_unary("/vecdb.v1.Documents/Count")
+        refused = refusal(lambda: call(b"\xff" * (2 << 20)))
+        assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
+        assert _let_go(node)
 
 
 async def test_a_call_that_arrives_late_is_not_begun() -> None:

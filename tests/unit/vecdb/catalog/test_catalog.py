@@ -30,6 +30,9 @@ from vecdb.catalog import (
     CreateToken,
     DropCollection,
     Genesis,
+    QuarantineAuthor,
+    Quarantined,
+    ReleaseAuthor,
     RevokeToken,
     UnknownCommand,
     UpdateAliases,
@@ -63,6 +66,8 @@ COMMANDS: st.SearchStrategy[Command] = st.one_of(
     st.builds(DropCollection, NAMES),
     st.builds(CreateToken, st.builds(token, NAMES, expires_at_ms=st.integers(0, 2**42))),
     st.builds(RevokeToken, NAMES),
+    st.builds(QuarantineAuthor, st.builds(Quarantined, NAMES, st.text(max_size=5), st.integers(1, 2**42))),
+    st.builds(ReleaseAuthor, NAMES),
 )
 
 
@@ -106,6 +111,7 @@ def test_the_catalogue_stays_sound(commands: list[Command]) -> None:
         assert not set(state.aliases) & set(state.collections)
         assert all(name == kept.name for name, kept in state.collections.items())
         assert all(name == kept.token_id for name, kept in state.tokens.items())
+        assert all(name == kept.author for name, kept in state.quarantined.items())
         assert CatalogState.load(msgpack.unpackb(msgpack.packb(state.dump()))) == state
 
 
@@ -173,6 +179,21 @@ def test_tokens_that_expired_long_ago_are_forgotten(monkeypatch: pytest.MonkeyPa
     assert (refused, result.code, result.reason) == (state, "RESOURCE_EXHAUSTED", "LIMIT_EXCEEDED")
     assert perform(state, CreateToken(token("new", created_at_ms=31 * day + 1)))[1].code == ""
     assert perform(state, CreateToken(token("more", created_at_ms=32 * day + 1)))[1].code == ""
+
+
+def test_authors_are_quarantined_and_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Again, with another reason, is no second time: since when stays. Releasing nobody says so."""
+    state = after([QuarantineAuthor(Quarantined("eve", "spam", 5))])
+    state = after([QuarantineAuthor(Quarantined("eve", "more spam", 9))], state)
+    assert state.quarantined == {"eve": Quarantined("eve", "more spam", 5)}
+    monkeypatch.setattr("vecdb.catalog.access.MAX_QUARANTINED", 1)
+    refused, result = perform(state, QuarantineAuthor(Quarantined("bob", "", 9)))
+    assert (refused, result.code, result.reason) == (state, "RESOURCE_EXHAUSTED", "LIMIT_EXCEEDED")
+    assert perform(state, QuarantineAuthor(Quarantined("eve", "", 9)))[1].code == ""
+    state = after([ReleaseAuthor("eve")], state)
+    assert not state.quarantined
+    kept, result = perform(state, ReleaseAuthor("eve"))
+    assert (kept, result.code, result.reason) == (state, "NOT_FOUND", "AUTHOR_NOT_FOUND")
 
 
 @pytest.mark.parametrize("entry", [[2, "genesis", "x", 1], [1, "fly"], [1, "drop"]])
@@ -251,7 +272,7 @@ def test_a_file_of_the_first_format_is_read(tmp_path: Path) -> None:
     path = filled(tmp_path)
     state = CatalogMachine(path).state
     stored = state.dump()
-    del stored["tokens"]
+    del stored["tokens"], stored["quarantined"]
     head, body = b"vecdbcat" + (1).to_bytes(4, "little"), msgpack.packb(stored)
     path.write_bytes(head + crc32c(body, crc32c(head)).to_bytes(4, "little") + body)
     machine = CatalogMachine(path)

@@ -126,8 +126,8 @@ def test_strangers_are_kept_out(vecdb: Vecdb, folder: Path) -> None:
 
 
 def test_a_token_made_here_is_good_until_it_is_revoked(node: Node, folder: Path, cli: Cli) -> None:
-    """What `tokens create` writes is a --token-file; it opens what it was granted, through kill -9 too, and
-    nothing once it is revoked."""
+    """What `tokens create` writes is a --token-file; it opens what it was granted and nothing once it is
+    revoked. Tokens and quarantined authors survive kill -9."""
     reach = ("--addr", node.address, "--tls-ca", folder / "node.pem", "--token-file")
     as_root, as_ann = (*reach, folder / "token"), (*reach, folder / "ann.token")
     for name in ("open", "shut"):
@@ -136,8 +136,6 @@ def test_a_token_made_here_is_good_until_it_is_revoked(node: Node, folder: Path,
         "tokens", "create", "ann", "--grant", "open:read", "--out", folder / "ann.token", "--json", *as_root
     )
     token_id = json.loads(made.out)["token"]["token_id"]
-    node.kill()
-    node.start()
     assert [token["token_id"] for token in json.loads(cli("tokens", "list", "--json", *as_root).out)] == [
         token_id
     ]
@@ -146,6 +144,17 @@ def test_a_token_made_here_is_good_until_it_is_revoked(node: Node, folder: Path,
     denied = cli("collections", "describe", "shut", *as_ann)
     assert denied.code == 77
     assert "ann needs the role read on collection 'shut'" in denied.error
+    with node.client(tls=folder / "node.pem", token=TOKEN) as root:
+        root.upsert("open", ids=["a"], vectors=[[1, 0]])
+        assert cli("authors", "quarantine", "root", "--reason", "a drill", *as_root).code == 0
+        assert root.count("open") == 0
+        node.kill()
+        node.start()
+        assert (root.count("open"), root.get("open", ["a"])) == (0, [])
+        (told,) = json.loads(cli("authors", "list", "--json", *as_root).out)
+        assert (told["author"], told["reason"]) == ("root", "a drill")
+        assert cli("authors", "release", "root", *as_root).code == 0
+        assert root.count("open") == 1
     assert cli("tokens", "revoke", token_id, *as_root).code == 0
     assert cli("collections", "list", *as_ann).code == 77
     for name in ("open", "shut"):

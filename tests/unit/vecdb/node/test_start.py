@@ -7,12 +7,14 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import msgpack
 import pytest
 from structlog.testing import capture_logs
+from vecdb_client import DataLossError
 
 from tests.support.inprocess import InProcessNode
 from vecdb.exit_code import ExitCode
@@ -26,6 +28,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data of a node that was stopped in good order, with documents in it."""
     folder = tmp_path_factory.mktemp("written")
     with InProcessNode(folder) as node, node.client() as db:
+        db.create_collection("other", dim=2)
+        db.upsert("other", ids=["a"], vectors=[[1, 2]])
         db.create_collection("c", dim=2)
         db.upsert("c", ids=[str(n) for n in range(DOCUMENTS)], vectors=[[1, n] for n in range(DOCUMENTS)])
     return folder / "data"
@@ -93,7 +97,7 @@ def _lost_log(data: Path) -> Path:
 
 
 def _damaged_shard(data: Path) -> Path:
-    path = data / "shards" / "2" / "shard.db"
+    path = data / "shards" / "3" / "shard.db"
     whole = bytearray(path.read_bytes())
     whole[: len(whole) // 2] = os.urandom(len(whole) // 2)
     path.write_bytes(whole)
@@ -112,7 +116,6 @@ DAMAGES: dict[str, Callable[[Path], Path]] = {
     "a flipped bit in the log": _flip_log,
     "a log of a newer version": _newer_log,
     "a log that is gone": _lost_log,
-    "a shard's database overwritten": _damaged_shard,
     "a marker of a newer version": _newer_marker,
 }
 
@@ -131,6 +134,36 @@ def test_damage_is_named_and_left_as_it_is(stopped: InProcessNode, damage: str) 
     assert {each: before[each] for each in before if "-wal" not in each.name and "-shm" not in each.name} == {
         each: data for each, data in after.items() if "-wal" not in each.name and "-shm" not in each.name
     }
+
+
+def test_a_damaged_shard_keeps_nothing_else_from_being_served(stopped: InProcessNode) -> None:
+    """Its collection answers DATA_LOSS naming the file, reads and writes alike; the status and the log tell;
+    others are served; dropped, it can be made anew, and the next start is in good order."""
+    path = str(_damaged_shard(stopped.data_dir) / "shard.db")
+    with capture_logs() as lines, stopped, stopped.client() as db:
+        for call in (
+            lambda: db.count("c"),
+            lambda: db.search("c", vector=[1, 2], k=1),
+            lambda: db.upsert("c", ids=["new"], vectors=[[1, 2]]),
+            lambda: db.describe("c"),
+        ):
+            with pytest.raises(DataLossError, match=path):
+                call()
+        assert db.count("other") == 1
+        assert [info.name for info in db.list_collections()] == ["c", "other"]
+        (member,) = db.cluster_status().members
+        assert (member.state, path in member.detail) == ("suspect", True)
+        deadline = time.monotonic() + 30
+        while not any(path in str(line.get("reason")) for line in list(lines)):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        db.drop_collection("c")
+        db.create_collection("c", dim=3)
+        db.upsert("c", ids=["new"], vectors=[[1, 2, 3]])
+    with stopped, stopped.client() as db:
+        assert (db.count("c"), db.count("other")) == (1, 1)
+        (member,) = db.cluster_status().members
+        assert member.state == "up"
 
 
 def test_what_is_undamaged_serves(stopped: InProcessNode) -> None:
@@ -169,7 +202,10 @@ def test_a_taken_port_is_told(tmp_path: Path) -> None:
         node = InProcessNode(tmp_path)
         node.port = taken.getsockname()[1]
         code, reason = refused(node)
-        assert (code, f"cannot listen on {node.address}" in reason) == (ExitCode.UNAVAILABLE, True)
+        assert (code, f"cannot listen on {node.address} (listen)" in reason) == (ExitCode.UNAVAILABLE, True)
+        node = InProcessNode(tmp_path, http_listen=f"127.0.0.1:{taken.getsockname()[1]}")
+        code, reason = refused(node)
+        assert (code, "(http_listen): Address already in use" in reason) == (ExitCode.UNAVAILABLE, True)
 
 
 def test_a_model_that_is_no_model_is_a_matter_of_configuration(tmp_path: Path) -> None:

@@ -155,6 +155,31 @@ async def test_the_leader_changes_while_files_are_on_their_way(tmp_path: Path) -
         assert nodes.network.asked[-1][0] != first
 
 
+async def test_a_short_break_costs_no_second_snapshot(tmp_path: Path) -> None:
+    """Under writes and compaction the stream breaks while files are on their way: the log waits for them."""
+    async with three(tmp_path) as nodes:
+        node = await behind(nodes)
+        lead = await nodes.leader()
+        async with load(nodes) as acknowledged:
+            nodes.network.hold.clear()
+            await nodes.start(node)
+            await until(lambda: bool(nodes.network.asked))
+            nodes.network.cut(f"n{node}", f"n{lead}")
+            # What a transport tells of a stream that ended.
+            nodes.hosts[lead].unreachable(f"n{node}")
+            nodes.hosts[lead].report_snapshot(GROUP, node, failed=True)
+            # Longer than a follower may be silent without being given up.
+            count = len(acknowledged)
+            await asyncio.sleep(0.02 * 2 * 8 * 2)
+            await until(lambda: len(acknowledged) > count + 20)
+            nodes.network.mend()
+            nodes.network.hold.set()
+            wanted = acknowledged[-1]
+            await until(lambda: nodes.machines[node].applied_index >= wanted)
+        await all_alike(nodes)
+        assert len({snapshot for snapshot, _, _ in nodes.network.asked}) == 1
+
+
 async def test_a_snapshot_that_is_gone_is_replaced_by_a_newer_one(tmp_path: Path) -> None:
     """The leader drops it under the follower's hands: it is told, and offers another."""
     async with three(tmp_path) as nodes:
