@@ -38,8 +38,8 @@ TRANSPORT = (
     Mutant(
         "a removed peer comes back",
         "transport/link.py",
-        "            if self._closed:",
-        "            if False:",
+        "            if self._closed or comer < self._comers:",
+        "            if comer < self._comers:",
     ),
     Mutant(
         "a broken stream is not told",
