@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -13,7 +14,7 @@ import numpy as np
 from vecdb_index import sealed
 from vecdb_index.core import Core
 from vecdb_index.documents import vectors_of
-from vecdb_index.errors import ShardClosed, ShardDamaged, ShardError
+from vecdb_index.errors import ShardClosed, ShardDamaged, ShardError, SnapshotStopped
 from vecdb_index.hashing import MultisetHash, document_digest
 
 _POLL: Final = 0.25  # seconds between looks at the size of the write-ahead log, while there are writes
@@ -79,27 +80,35 @@ class Keeper:
                 self._stop.wait(_POLL if core.unsynced else 0.0)
 
 
-def verify(core: Core, *, pace: float = 0.0) -> None:
+def verify(core: Core, *, pace: float = 0.0, stopped: Callable[[], bool] = lambda: False) -> None:
     """Read everything the shard stores and compare it with its checksums.
 
     After each piece of work it sleeps ``pace`` times as long as that took, so that a scrub beside searches
     leaves them the interpreter. Raises ShardDamaged naming the file, after which nothing is served;
-    ShardClosed when the shard closes meanwhile. Segments that a merge drops meanwhile are passed over.
+    ShardClosed when the shard closes meanwhile; SnapshotStopped between two pieces of work once ``stopped()``
+    is true. Segments that a merge drops meanwhile are passed over.
     """
     try:
-        _verify_segments(core)
+        _verify_segments(core, stopped)
+        _look(core, stopped)
         _verify_database(core)
-        _verify_documents(core, pace)
+        _verify_documents(core, pace, stopped)
     except ShardDamaged as damage:
         core.damaged(damage)
         raise
 
 
-def _verify_segments(core: Core) -> None:
+def _look(core: Core, stopped: Callable[[], bool]) -> None:
+    core.check()
+    if stopped():
+        raise SnapshotStopped(f"{core.root} was not read to its end")
+
+
+def _verify_segments(core: Core, stopped: Callable[[], bool]) -> None:
     for part in core.view.sealed:
         manifest = part.rows.manifest
         assert manifest is not None, "sealed parts have manifests"
-        core.check()
+        _look(core, stopped)
         try:
             sealed.verify_vectors(core.root, manifest)
         except FileNotFoundError as error:
@@ -125,11 +134,11 @@ def _verify_database(core: Core) -> None:
             raise ShardDamaged(core.store.path, "the documents do not sum up to the content hash")
 
 
-def _verify_documents(core: Core, pace: float) -> None:
+def _verify_documents(core: Core, pace: float, stopped: Callable[[], bool]) -> None:
     """Every document against its digest, in pages, for a long read would keep checkpoints from ending."""
     last = -1
     while True:
-        core.check()
+        _look(core, stopped)
         begun = time.perf_counter()
         with core.store.reading() as connection:
             rows = connection.execute(_PAGE, (last, _SCRUB_ROWS)).fetchall()

@@ -78,16 +78,22 @@ def take(core: Core, target: Path, stopped: Callable[[], bool]) -> Snapshot:
     return Snapshot(view.applied, content, tuple(entries))
 
 
-def verify_snapshot(path: Path | str, options: ShardOptions | None = None, *, pace: float = 0.0) -> int:
+def verify_snapshot(
+    path: Path | str,
+    options: ShardOptions | None = None,
+    *,
+    pace: float = 0.0,
+    stopped: Callable[[], bool] = lambda: False,
+) -> int:
     """Read all of the snapshot in ``path`` and compare it with its checksums; its applied index.
 
     Nothing works in the background meanwhile, and nothing of the snapshot is changed. After each piece of
     work it sleeps ``pace`` times as long as that took. Raises ShardDamaged, which names the file,
-    FormatTooNew, StorageFailed, OSError.
+    FormatTooNew, StorageFailed, OSError; SnapshotStopped soon after ``stopped()`` becomes true.
     """
     core = Core(Path(path), options or ShardOptions(), None)
     try:
-        verify(core, pace=pace)
+        verify(core, pace=pace, stopped=stopped)
         return core.view.applied
     finally:
         core.close()

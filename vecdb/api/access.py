@@ -19,6 +19,8 @@ from vecdb.query import Database
 from vecdb.security import RESERVED, Grant, Role, Token, digest, new_secret
 
 _MAX_GRANTS: Final = 64
+_MAX_RATE: Final = 1_000_000
+_MAX_CONCURRENT: Final = 100_000
 _MAX_AUTHOR: Final = 512
 _MAX_REASON: Final = 1_024
 _ROLES: Final = {role.value: role for role in Role}
@@ -130,10 +132,8 @@ def _token(asked: pb.TokenInfo, token_id: str, hashed: bytes) -> Token:
     if asked.expires_at_ms and not now < asked.expires_at_ms <= _LATEST_MS:
         problem = f"must be after now ({now}) and at most {_LATEST_MS}, or 0 for never"
         raise checks.invalid("token.expires_at_ms", problem)
-    if asked.requests_per_second:
-        raise checks.not_served("token.requests_per_second", "limits of tokens")
-    if asked.concurrent_requests:
-        raise checks.not_served("token.concurrent_requests", "limits of tokens")
+    checks.between(asked.requests_per_second, 0, _MAX_RATE, "token.requests_per_second")
+    checks.between(asked.concurrent_requests, 0, _MAX_CONCURRENT, "token.concurrent_requests")
     return Token(
         token_id=token_id,
         digest=hashed,
@@ -141,6 +141,8 @@ def _token(asked: pb.TokenInfo, token_id: str, hashed: bytes) -> Token:
         grants=_granted(asked.grants),
         created_at_ms=now,
         expires_at_ms=asked.expires_at_ms,
+        requests_per_second=asked.requests_per_second,
+        concurrent_requests=asked.concurrent_requests,
     )
 
 

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import grpc
 import structlog
@@ -21,52 +21,22 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
+from vecdb.api import audit
+from vecdb.api.calls import Call as Call
+from vecdb.api.calls import Context
 from vecdb.api.errors import DETAILS_KEY, as_request_error, grpc_code, shortened, status_of
 from vecdb.api.streams import while_good
 from vecdb.query import RequestError
 from vecdb.query.errors import invalid
-from vecdb.security import Authenticator, Bearer, Principal
-from vecdb.telemetry import NodeMetrics, RpcMeter
+from vecdb.security import Authenticator, Bearer, Throttle
+from vecdb.telemetry import REFUSALS, NodeMetrics, RpcMeter
 
 log = structlog.get_logger(__name__)
 
 # Requests below this are counted by their number alone: together they are bounded by it.
 _LARGE: Final = 1 << 20
 
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-Handler = Callable[[Any, "Call"], Any]
-
-
-class Call:
-    """One RPC as a service sees it."""
-
-    __slots__ = ("_context", "_tell", "bearer")
-
-    def __init__(
-        self, context: Context, bearer: Bearer, tell: Callable[[Exception, Context], RequestError]
-    ) -> None:
-        self._context = context
-        self._tell = tell
-        self.bearer = bearer
-
-    @property
-    def principal(self) -> Principal:
-        """Who calls."""
-        return self.bearer.principal
-
-    def refusal(self, error: Exception) -> RequestError:
-        """What the caller is told of an error; one that is nobody's fault is logged."""
-        return self._tell(error, self._context)
-
-    def seconds_left(self) -> float | None:
-        """Until the caller's deadline; None where there is none."""
-        left: float | None = self._context.time_remaining()
-        return left
-
-    def deadline(self) -> float | None:
-        """The caller's deadline by time.monotonic()."""
-        left = self.seconds_left()
-        return None if left is None else time.monotonic() + left
+Handler = Callable[[Any, Call], Any]
 
 
 @dataclass(slots=True)
@@ -110,13 +80,14 @@ class Gate:
 class _Served:
     """One RPC from its begin to its end, for the gate and the metrics."""
 
-    __slots__ = ("_admitted", "_begun", "_gate", "_meter", "_size", "code")
+    __slots__ = ("_admitted", "_begun", "_gate", "_meter", "_size", "_throttle", "code")
 
     def __init__(self, gate: Gate, meter: RpcMeter) -> None:
         self._gate = gate
         self._meter = meter
         self._admitted = False
         self._size = 0
+        self._throttle: Throttle | None = None
         self.code = "OK"
 
     def __enter__(self) -> _Served:
@@ -138,11 +109,19 @@ class _Served:
             raise request.refusal()
         return request
 
+    def identify(self, bearer: Bearer) -> None:
+        """Take a place among the requests of its token. LimitReached."""
+        if bearer.throttle is not None:
+            bearer.throttle.enter()
+            self._throttle = bearer.throttle
+
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
         if kind is asyncio.CancelledError or kind is GeneratorExit:
             self.code = "CANCELLED"
         if self._admitted:
             self._gate.leave(self._size)
+        if self._throttle is not None:
+            self._throttle.leave()
         self._meter.done(self.code, time.perf_counter() - self._begun)
 
 
@@ -161,6 +140,9 @@ class Dispatcher:
 
     def _handler(self, method: MethodDescriptor, service: object) -> grpc.RpcMethodHandler[Any, Any]:
         answer: Handler = getattr(service, method.name, None) or _unimplemented(method)
+        act = f"{method.containing_service.name}.{method.name}"
+        if act in audit.ACTS:
+            answer = audit.recorded(act, answer)
         meter = self._metrics.rpc(method.containing_service.name, method.name)
         parse = _parser(method)
         serialize = GetMessageClass(method.output_type).SerializeToString
@@ -176,9 +158,10 @@ class Dispatcher:
                 return self._authenticator.authenticate(str(value))
         return self._authenticator.authenticate(None)
 
-    def _call(self, context: Context) -> Call:
-        """The call, if its caller may be told apart and still waits."""
+    def _call(self, context: Context, served: _Served) -> Call:
+        """The call, if its caller may be told apart, has not asked for too much, and still waits."""
         call = Call(context, self._bearer(context), self._refusal)
+        served.identify(call.bearer)
         if call.seconds_left() == 0:
             raise RequestError("DEADLINE_EXCEEDED", "OVERLOADED", "the deadline had passed on arrival")
         return call
@@ -187,7 +170,7 @@ class Dispatcher:
         async def serve(request: Any, context: Context) -> Any:
             with _Served(self._gate, meter) as served:
                 try:
-                    return await answer(served.admit(request), self._call(context))
+                    return await answer(served.admit(request), self._call(context, served))
                 except Exception as error:
                     await self._refuse(error, context, served)
 
@@ -198,8 +181,10 @@ class Dispatcher:
             with _Served(self._gate, meter) as served:
                 try:
                     request = served.admit(request)
-                    requests = _well_formed(request) if hasattr(request, "__aiter__") else request
-                    call = self._call(context)
+                    call = self._call(context, served)
+                    requests = request
+                    if hasattr(request, "__aiter__"):
+                        requests = _well_formed(request, call.bearer.throttle)
                     async for reply in while_good(answer(requests, call), call.bearer):
                         yield reply
                 except Exception as error:
@@ -223,6 +208,8 @@ class Dispatcher:
             )
         if known.code in {"INTERNAL", "DATA_LOSS"}:
             self._metrics.error("api")
+        if known.reason in REFUSALS:
+            self._metrics.refused(known.reason)
         return known
 
 
@@ -269,8 +256,11 @@ def _parser(method: MethodDescriptor) -> Callable[[bytes], Any]:
     return parsed if method.client_streaming else small_parsed
 
 
-async def _well_formed(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+async def _well_formed(requests: AsyncIterator[Any], throttle: Throttle | None) -> AsyncIterator[Any]:
+    """The messages of a stream, each when its token may send it: the others wait, and then their sender."""
     async for request in requests:
+        if throttle is not None and (wait := throttle.turn()):
+            await asyncio.sleep(wait)
         if type(request) is Malformed:
             raise request.refusal()
         yield request

@@ -13,7 +13,7 @@ from vecdb_replication.host import GroupError
 
 from vecdb.query import RequestError
 from vecdb.query.errors import of_group
-from vecdb.security import AuthError
+from vecdb.security import AuthError, LimitReached
 from vecdb.shards import UnknownShard
 
 DOMAIN = "vecdb"
@@ -31,6 +31,14 @@ def as_request_error(error: BaseException) -> RequestError | None:
             return error
         case AuthError():
             return RequestError(error.code, error.reason, str(error), metadata=error.metadata)
+        case LimitReached():
+            return RequestError(
+                "RESOURCE_EXHAUSTED",
+                "THROTTLED",
+                str(error),
+                metadata={"limit": error.limit},
+                retry_after=error.retry_after,
+            )
         case FilterError():
             return RequestError(
                 "INVALID_ARGUMENT",

@@ -148,7 +148,7 @@ class CatalogMachine(Sharing):
             self._area.forget(index)
 
 
-def _verify(folder: Path) -> None:
+def _verify(folder: Path, _: Callable[[], bool]) -> None:
     try:
         _read(folder / _FILE)
     except (CatalogDamaged, CatalogTooNew) as error:

@@ -41,6 +41,13 @@ def create(
     expires: Annotated[
         str | None, typer.Option("--expires", help="Good for so long: 90d, 12h, 30m. For ever if left out.")
     ] = None,
+    rate: Annotated[
+        int,
+        typer.Option("--rate", min=0, max=1_000_000, help="Requests a second, on each node; 0: no limit."),
+    ] = 0,
+    concurrent: Annotated[
+        int, typer.Option("--concurrent", min=0, max=100_000, help="Requests at a time, likewise.")
+    ] = 0,
     out: Annotated[
         Path | None, typer.Option("--out", help="Write the secret to this new file, readable by you alone.")
     ] = None,
@@ -53,7 +60,13 @@ def create(
     descriptor = None if out is None else os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with node.client() as client:
-            made = client.create_token(principal, grants, expires_at=expires_at)
+            made = client.create_token(
+                principal,
+                grants,
+                expires_at=expires_at,
+                requests_per_second=rate,
+                concurrent_requests=concurrent,
+            )
     except BaseException:
         if descriptor is not None and out is not None:
             os.close(descriptor)
@@ -81,7 +94,7 @@ def list_(node: Node, json: Json = False) -> None:
         print_json(found)
         return
     print_table(
-        ("id", "principal", "grants", "created", "expires"),
+        ("id", "principal", "grants", "created", "expires", "rate", "concurrent"),
         [
             (
                 token.token_id,
@@ -89,6 +102,8 @@ def list_(node: Node, json: Json = False) -> None:
                 [_named(grant) for grant in token.grants],
                 human_time(token.created_at),
                 human_time(token.expires_at),
+                token.requests_per_second or "",
+                token.concurrent_requests or "",
             )
             for token in found
         ],
@@ -139,7 +154,7 @@ def build() -> typer.Typer:
     app.command(
         epilog=examples(
             "vecdb tokens create alice --grant docs:write --expires 90d --out alice.token",
-            "vecdb tokens create reader --grant read > reader.token",
+            "vecdb tokens create reader --grant read --rate 50 > reader.token",
         )
     )(create)
     app.command("list", epilog=examples("vecdb tokens list", "vecdb tokens list --json"))(list_)

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vecdb.security.limits import Throttle
 from vecdb.security.principals import ANONYMOUS, ROOT, AuthError, Principal
 from vecdb.security.tokens import Token, digest, read_token_file
 
@@ -33,15 +34,16 @@ class Bearer:
     """A caller as its token makes it: the same object for as long as the token is good.
 
     `expires_at` is in seconds since the Unix epoch, infinite for never.
-    Safe to share between threads.
+    Safe to share between threads, its `throttle` (None for no limits) apart.
     """
 
-    __slots__ = ("_lock", "_on_revoked", "_revoked", "expires_at", "principal", "token")
+    __slots__ = ("_lock", "_on_revoked", "_revoked", "expires_at", "principal", "throttle", "token")
 
     def __init__(self, principal: Principal, token: Token | None = None) -> None:
         self.principal = principal
         self.token = token
         self.expires_at = token.expires_at_ms / 1000 if token and token.expires_at_ms else math.inf
+        self.throttle = _throttle_of(token)
         self._revoked = False
         self._lock = threading.Lock()
         self._on_revoked: list[Callable[[], object]] = []
@@ -166,3 +168,9 @@ class Authenticator:
 
 def _bearer_of(token: Token) -> Bearer:
     return Bearer(Principal(token.principal, token.grants), token)
+
+
+def _throttle_of(token: Token | None) -> Throttle | None:
+    if token is None or not (token.requests_per_second or token.concurrent_requests):
+        return None
+    return Throttle(token.requests_per_second, token.concurrent_requests)

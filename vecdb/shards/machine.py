@@ -142,11 +142,11 @@ class ShardMachine(Sharing):
             raise ManifestRefused(f"no shard has these files: {', '.join(strange[:3]) or 'no database'}")
         return manifest
 
-    def _verify(self, manifest: Manifest, folder: Path) -> None:
+    def _verify(self, manifest: Manifest, folder: Path, stopped: Callable[[], bool]) -> None:
         # A shard that has sealed nothing yet has no file in it, and needs it all the same.
         self._area.disk.mkdir(folder / "segments")
         try:
-            applied = verify_snapshot(folder, self._options, pace=_PACE)
+            applied = verify_snapshot(folder, self._options, pace=_PACE, stopped=stopped)
         except (ShardDamaged, FormatTooNew) as error:
             raise SnapshotDamaged(f"the shard that was sent cannot be used: {error}") from error
         if applied > manifest.index:

@@ -26,6 +26,7 @@ _SECRET_KEY = re.compile(
 _HARMLESS_KEY = re.compile(r"(_file|_path|_id|_count|_budget|^tokens)$", re.IGNORECASE)
 _SECRET_TEXT = re.compile(r"\b(bearer)\s+[^\s'\"]+", re.IGNORECASE)
 _REDACTED = "[redacted]"
+_AUDIT = "vecdb.audit"
 
 
 def configure(format: Format, level: Level, stream: TextIO | None = None) -> None:  # noqa: A002
@@ -56,6 +57,15 @@ def configure(format: Format, level: Level, stream: TextIO | None = None) -> Non
     root.setLevel(max(threshold, logging.WARNING))
     for ours in ("vecdb", "vecdb_replication"):
         logging.getLogger(ours).setLevel(threshold)
+    logging.getLogger(_AUDIT).setLevel(logging.INFO)
+
+
+def audit_logger() -> structlog.typing.FilteringBoundLogger:
+    """The logger of the audit log. Its lines leave whatever the least severe level of the others is."""
+    made: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
+        logging.getLogger(_AUDIT), wrapper_class=structlog.make_filtering_bound_logger(logging.INFO)
+    )
+    return made
 
 
 def _shared(format: Format) -> list[Processor]:  # noqa: A002

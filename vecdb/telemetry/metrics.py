@@ -14,6 +14,8 @@ from vecdb.telemetry._meter import RPC_BOUNDS, RpcMeter
 from vecdb.telemetry.shards import ShardCollector, ShardSource
 from vecdb.telemetry.version import version
 
+#: Why a call may be refused for who makes it; reasons of `vecdb.v1`.
+REFUSALS = ("UNAUTHENTICATED", "PERMISSION_DENIED", "THROTTLED")
 _RPC_LABELS = ("service", "method")
 # 50 microseconds is a cache in the disk, a second is a disk in trouble.
 _SYNC_BOUNDS = (5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -32,6 +34,14 @@ class NodeMetrics:
             ("component",),
             registry=self.registry,
         )
+        self._refusals = Counter(
+            "vecdb_access_refusals",
+            "Calls refused for who made them, by reason.",
+            ("reason",),
+            registry=self.registry,
+        )
+        for reason in REFUSALS:
+            self._refusals.labels(reason)
         self._sync_seconds = Histogram(
             "vecdb_log_sync_seconds", "Seconds of one log sync.", buckets=_SYNC_BOUNDS, registry=self.registry
         )
@@ -58,6 +68,10 @@ class NodeMetrics:
     def error(self, component: str) -> None:
         """Counts an unexpected failure in a part of the node, e.g. "engine"."""
         self._errors.labels(component).inc()
+
+    def refused(self, reason: str) -> None:
+        """Counts a call that was refused for one of the REFUSALS."""
+        self._refusals.labels(reason).inc()
 
     def log_synced(self, seconds: float, batches: int, size: int) -> None:
         """One sync of the log: how long it took, for how many writes and bytes."""

@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Final
 
 from vecdb_replication.snapshots.disk import Disk, LocalDisk
-from vecdb_replication.snapshots.incoming import RESERVE_BYTES, Check, Incoming, accept, finish, incomplete
+from vecdb_replication.snapshots.incoming import (
+    RESERVE_BYTES,
+    Check,
+    Incoming,
+    Prepare,
+    accept,
+    finish,
+    incomplete,
+    leave,
+)
 from vecdb_replication.snapshots.manifest import Manifest
 from vecdb_replication.snapshots.outgoing import KEEP_SECONDS, Outgoing, SnapshotFile
 from vecdb_replication.snapshots.source import FileSource
@@ -54,7 +63,7 @@ class Area:
         with self._lock:
             return self._staged_as(manifest) is not None
 
-    def stage(self, index: int, manifest: Manifest, prepare: Check = accept) -> None:
+    def stage(self, index: int, manifest: Manifest, prepare: Prepare = leave) -> None:
         """Make what has arrived the staged snapshot of `index`, durably.
 
         `prepare(folder)` may add to it. Raises LookupError where it has not
@@ -83,7 +92,7 @@ class Area:
                 return index
         return None
 
-    def _stage_again(self, before: int, target: Path, prepare: Check) -> None:
+    def _stage_again(self, before: int, target: Path, prepare: Prepare) -> None:
         """One that the log did not take was offered for another index."""
         folder = self.staged(before)
         del self._staged[before]

@@ -35,12 +35,18 @@ _DIGITS: Final = 32
 
 T = TypeVar("T")
 
-Check = Callable[[Path], None]
-"""Looks at the folder of a snapshot, or adds to it."""
+Check = Callable[[Path, Callable[[], bool]], None]
+"""Looks at the folder of a snapshot. Once the second argument says true nobody waits for it any more."""
+Prepare = Callable[[Path], None]
+"""Adds something to the folder of a snapshot."""
 
 
-def accept(_: Path) -> None:
-    """Any snapshot is good as it is."""
+def accept(_: Path, __: Callable[[], bool]) -> None:
+    """Any snapshot is good."""
+
+
+def leave(_: Path) -> None:
+    """Nothing is missing from a snapshot."""
 
 
 class Incoming:
@@ -87,8 +93,9 @@ class Incoming:
     async def fetch(self, manifest: Manifest, source: FileSource, check: Check = accept) -> None:
         """Bring all files here, compared with their checksums, found good by `check`, and synced.
 
-        `check(folder)` runs on another thread; where it raises SnapshotDamaged,
-        nothing of the snapshot stays. Raises LookupError where the source has
+        `check(folder, stopped)` runs on another thread; where it raises
+        SnapshotDamaged, nothing of the snapshot stays. Cancelled, a fetch waits
+        for it, and `stopped` tells it so. Raises LookupError where the source has
         it not; SnapshotDamaged; SnapshotCut, SnapshotBusy, or what the source
         raised, where it is worth trying again; OSError, of these ENOSPC at once
         where there is too little room. What has arrived stays.
@@ -107,8 +114,9 @@ class Incoming:
                 await self._fetch_file(manifest.snapshot, entry, source)
         # Checking takes long and reads nothing from the sender, who is to keep the snapshot, and its log.
         touching = asyncio.create_task(self._stay_in_touch(manifest, source))
+        stopped = threading.Event()
         try:
-            await finish(self._end, manifest, check)
+            await finish(self._end, manifest, check, stopped.is_set, on_cancel=stopped.set)
         finally:
             touching.cancel()
             await asyncio.gather(touching, return_exceptions=True)
@@ -126,7 +134,7 @@ class Incoming:
         """Whether everything has arrived, in the life of this process."""
         return self._whole == manifest
 
-    def hand_over(self, manifest: Manifest, target: Path, prepare: Check = accept) -> None:
+    def hand_over(self, manifest: Manifest, target: Path, prepare: Prepare = leave) -> None:
         """Make the folder of a snapshot that has arrived the folder `target`, not durably yet.
 
         `prepare(folder)` may add to it before. Raises LookupError where it has
@@ -223,9 +231,9 @@ class Incoming:
                 moved.add(entry)
         return moved
 
-    def _end(self, manifest: Manifest, check: Check) -> None:
+    def _end(self, manifest: Manifest, check: Check, stopped: Callable[[], bool]) -> None:
         try:
-            check(self._at)
+            check(self._at, stopped)
         except SnapshotDamaged:
             self._clear()
             raise
@@ -358,15 +366,18 @@ def check_room(disk: Disk, path: Path, needed: int, reserve: int = RESERVE_BYTES
         raise OSError(errno.ENOSPC, why, str(path))
 
 
-async def finish(act: Callable[..., T], *args: object) -> T:
+async def finish(act: Callable[..., T], *args: object, on_cancel: Callable[[], None] | None = None) -> T:
     """Run blocking work on another thread, to its end: whoever is cancelled waits for it.
 
+    `on_cancel` may tell the work that nobody needs it any more.
     Otherwise it would go on writing into what the next one believes to be its own.
     """
     work = asyncio.get_running_loop().run_in_executor(None, act, *args)
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
+        if on_cancel is not None:
+            on_cancel()
         while not work.done():
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([work])

@@ -385,6 +385,27 @@ def test_a_snapshot_can_be_given_up(tmp_path: Path) -> None:
         assert copy.content_hash() == wanted
 
 
+def test_a_snapshot_need_not_be_verified_to_its_end(tmp_path: Path) -> None:
+    """Whoever does not want it any more is not waited for, however far it was; it is neither good nor bad."""
+    with Shard.create(tmp_path / "shard", SCHEMA, TINY) as shard:
+        shard.apply(history(50))
+        assert shard.wait_indexed(30)
+        shard.snapshot(tmp_path / "copy")
+    asked = 0
+
+    def stopped() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > until
+
+    for until in range(3):
+        asked = 0
+        with pytest.raises(SnapshotStopped):
+            verify_snapshot(tmp_path / "copy", TINY, stopped=stopped)
+        assert asked == until + 1
+    assert verify_snapshot(tmp_path / "copy", TINY) == 50
+
+
 def test_snapshot_files_have_their_checksums(tmp_path: Path) -> None:
     """Every file of a snapshot has the size and CRC32C that its list says."""
     with Shard.create(tmp_path / "a", SCHEMA, TINY) as shard:

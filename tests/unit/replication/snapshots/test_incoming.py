@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -228,6 +230,30 @@ async def test_whoever_is_cancelled_again_and_again_still_waits(tmp_path: Path) 
     assert arrived(to, newer) == {"state": b"n" * 400}
 
 
+async def test_a_check_is_told_that_nobody_waits_for_it(tmp_path: Path) -> None:
+    """It may take minutes: cancelled, a fetch ends as soon as the check does, and nothing counts as whole."""
+    to, checking = incoming(tmp_path), threading.Event()
+
+    def check(_: Path, stopped: Callable[[], bool]) -> None:
+        checking.set()
+        deadline = time.monotonic() + 10
+        while not stopped():
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        raise RuntimeError("given up")
+
+    task = asyncio.create_task(to.fetch(MANIFEST, Shelf().source, check))
+    await asyncio.to_thread(checking.wait)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not to.holds(MANIFEST)
+    shelf = Shelf()
+    await to.fetch(MANIFEST, shelf.source)
+    assert shelf.given == 0
+    assert arrived(to) == FILES
+
+
 @pytest.mark.parametrize("restarted", [False, True])
 @pytest.mark.parametrize("stuck", [False, True])
 @pytest.mark.parametrize("kind", ["sync_file", "sync_folder"])
@@ -278,7 +304,8 @@ async def test_a_snapshot_that_is_found_bad_is_thrown_away(tmp_path: Path) -> No
     """Its bytes are what the manifest says, and still no state; looked at where it lies, and once."""
     looked = []
 
-    def check(folder: Path) -> None:
+    def check(folder: Path, stopped: Callable[[], bool]) -> None:
+        assert not stopped()
         looked.append(folder)
         if len(looked) == 1:
             raise SnapshotDamaged("no state")
@@ -299,7 +326,7 @@ async def test_the_sender_hears_that_its_snapshot_is_being_checked(tmp_path: Pat
     to = Incoming(tmp_path / "in", LocalDisk(), reserve=0, touch_seconds=0.001)
     checking, go = threading.Event(), threading.Event()
 
-    def check(_: Path) -> None:
+    def check(_: Path, stopped: Callable[[], bool]) -> None:
         checking.set()
         assert go.wait(10)
 

@@ -396,6 +396,14 @@ WRITES = {
     "a token for longer than calendars go": Case(
         "access.CreateToken", token(expires_at_ms=2**62), INVALID, "BAD_ARGUMENT", "token.expires_at_ms",
     ),
+    "a token with too high a rate": Case(
+        "access.CreateToken", token(requests_per_second=1_000_001),
+        INVALID, "BAD_ARGUMENT", "token.requests_per_second",
+    ),
+    "a token for too many requests at a time": Case(
+        "access.CreateToken", token(concurrent_requests=100_001),
+        INVALID, "BAD_ARGUMENT", "token.concurrent_requests",
+    ),
     "a token under half a session": Case(
         "access.CreateToken", token(session=b"short"), INVALID, "BAD_ARGUMENT", "options.session_id",
     ),

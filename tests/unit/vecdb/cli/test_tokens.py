@@ -25,11 +25,15 @@ MADE = access_pb2.CreateTokenResponse(token=INFO, secret="hush")
 def test_create_prints_the_secret_alone(cli: Cli, server: ScriptedServer) -> None:
     """stdout can go to a file as it is; what was made is told on stderr."""
     server.script("Access/CreateToken", MADE)
-    outcome = cli("tokens", "create", "ann", "--grant", "docs:write", "--grant", "read", "--expires", "90d")
+    outcome = cli(
+        *("tokens", "create", "ann", "--grant", "docs:write", "--grant", "read", "--expires", "90d"),
+        *("--rate", "50", "--concurrent", "8"),
+    )
     assert (outcome.code, outcome.out) == (0, "hush\n")
     assert outcome.err == "token t1 of ann: docs:write, until 2027-01-15T08:00:00+00:00\n"
     (request,) = server.requests["Access/CreateToken"]
     assert [(grant.collection, grant.role) for grant in request.token.grants] == [("docs", 2), ("", 1)]
+    assert (request.token.requests_per_second, request.token.concurrent_requests) == (50, 8)
     expires = datetime.fromtimestamp(request.token.expires_at_ms / 1000, UTC)
     assert abs(expires - datetime.now(UTC) - timedelta(days=90)) < timedelta(minutes=1)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import structlog
 
-from vecdb.telemetry import configure
+from vecdb.telemetry import audit_logger, configure
 
 
 @pytest.fixture(autouse=True)
@@ -116,3 +116,17 @@ def test_what_only_speaks_of_secrets_stays() -> None:
     structlog.get_logger("vecdb.x").info("e", **facts)
     line = _lines(stream)[0]
     assert {key: line[key] for key in facts} == facts
+
+
+@pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
+def test_the_audit_log_leaves_whatever_the_level(level: str) -> None:
+    """An operator who wants to hear of errors alone still has who did what. A logger from before the
+    configuration goes by it all the same."""
+    logger = audit_logger()
+    stream = io.StringIO()
+    configure("json", level, stream)  # type: ignore[arg-type]
+    logger.info("audit", act="Collections.Drop", token_id="t", request='{"token": {"principal": "ann"}}')
+    structlog.get_logger("vecdb.node").debug("not this")
+    (line, *_) = _lines(stream)
+    assert (line["message"], line["logger"], line["act"]) == ("audit", "vecdb.audit", "Collections.Drop")
+    assert (line["token_id"], json.loads(line["request"])["token"]["principal"]) == ("t", "ann")
