@@ -15,7 +15,7 @@ ENGINE = (
     Mutant(
         "the retry window is forgotten in a snapshot",
         "vecdb_index/snapshot.py",
-        "            connection.backup(copy)\n",
+        "            connection.backup(copy, pages=_PAGES, progress=look)\n",
         '            connection.backup(copy) or copy.executescript("DELETE FROM retries")\n',
         listed="retry window forgotten in the snapshot",
     ),
