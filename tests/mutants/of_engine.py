@@ -16,8 +16,7 @@ ENGINE = (
         "the retry window is forgotten in a snapshot",
         "vecdb_index/snapshot.py",
         "            connection.backup(copy, pages=_PAGES, progress=look)\n",
-        "            connection.backup(copy, pages=_PAGES, progress=look)\n"
-        '            copy.executescript("DELETE FROM retries")\n',
+        '            connection.backup(copy) or copy.executescript("DELETE FROM retries")\n',
         listed="retry window forgotten in the snapshot",
     ),
 )
