@@ -39,6 +39,12 @@ def main() -> int:
             if options.stop:
                 break
     print(f"{total['seeds']} seeds, {failed} failed, {time.monotonic() - began:.0f} s")
+    if hours := total["simulated seconds"] / 3600:
+        speed = hours / (total["processor ms"] / 3_600_000)
+        rate = total["operations"] / hours
+        print(
+            f"{hours:.1f} simulated hours, {speed:.0f} in an hour of one core, {rate:,.0f} operations in each"
+        )
     for name, count in sorted(total.items()):
         print(f"{name:>20} {count:,}")
     return 1 if failed else 0

@@ -47,8 +47,11 @@ class Verdict:
 
 def attempt(seed: int, seconds: float) -> Verdict:
     """Run one seed, and take a violation for an answer."""
+    began = time.process_time()
     try:
-        return Verdict(seed, simulate(seed, seconds).counts)
+        counts = simulate(seed, seconds).counts
+        counts["processor ms"] = round(1000 * (time.process_time() - began))
+        return Verdict(seed, counts)
     except Violation as violation:
         return Verdict(seed, Counter(), str(violation))
 
