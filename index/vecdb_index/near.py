@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vecdb_index.codes import Codec
-from vecdb_index.knn import I64, Bits, Index, faiss, keep, view_of
+from vecdb_index.knn import F32, I64, Bits, Index, faiss, keep, search, view_of
 
 # What efforts are calibrated for.
 CALIBRATED_K: Final = 10
@@ -47,7 +47,8 @@ class Effort:
 class Near:
     """An index of ``rows`` rows; ``lists`` is how many lists it has, 0 for a graph.
 
-    ``finder`` finds candidates; ``index`` is the same, or re-ranks what that finds.
+    ``finder`` finds candidates; ``index`` is the same, or re-ranks what that finds. ``rotates``: whether
+    queries are rotated before.
     """
 
     kind: Literal["hnsw", "ivf"]
@@ -55,6 +56,7 @@ class Near:
     index: Index
     rows: int
     lists: int = 0
+    rotates: bool = False
 
     @property
     def coded(self) -> bool:
@@ -90,6 +92,18 @@ class Near:
         if self.kind == "hnsw":
             return float(_ROWS_PER_WIDTH * width)
         return self.lists + width / self.lists * (wanted + _SKIPPED * self.rows)
+
+    def search(self, queries: F32, k: int, params: Any) -> tuple[F32, I64]:
+        """Scores and rows (nq, k; -1: none) of the best found for ``queries`` (nq, dim), C-contiguous."""
+        if not self.rotates or len(queries) > 1:
+            return search(self.index, queries, k, params)
+        # FAISS would rotate even one query on all threads, which takes far longer to share out than to do.
+        before = faiss.omp_get_max_threads()
+        faiss.omp_set_num_threads(1)
+        try:
+            return search(self.index, queries, k, params)
+        finally:
+            faiss.omp_set_num_threads(before)
 
     def finding(self, width: int, k: int, selector: Any = None) -> Any:
         """FAISS's parameters for finding k rows."""
@@ -132,7 +146,7 @@ def coded_graph(graph: Index, codec: Codec, codes: Bits, flat: Index) -> Near:
     graph.own_fields = False
     graph.d = codec.inner.d  # which FAISS steps through queries by
     keep(graph, codec, codes)
-    return _reranked("hnsw", codec.around(graph), flat, 0, graph)
+    return _reranked("hnsw", codec, codec.around(graph), flat, graph)
 
 
 def over_lists(codec: Codec, sizes: I64, codes: npt.NDArray[Any], flat: Index, *, coded: bool) -> Near:
@@ -144,7 +158,7 @@ def over_lists(codec: Codec, sizes: I64, codes: npt.NDArray[Any], flat: Index, *
     if not coded:
         return Near("ivf", codec.inner, codec.inner, flat.ntotal, len(sizes))
     codec.whole.ntotal = flat.ntotal
-    return _reranked("ivf", codec.whole, flat, len(sizes), codec.inner)
+    return _reranked("ivf", codec, codec.whole, flat, codec.inner, lists=len(sizes))
 
 
 def _check(codes: Bits, fits: bool, codec: Codec) -> None:
@@ -153,10 +167,12 @@ def _check(codes: Bits, fits: bool, codec: Codec) -> None:
         raise ValueError(f"codes of shape {codes.shape} do not fit their index")
 
 
-def _reranked(kind: Literal["hnsw", "ivf"], finder: Index, flat: Index, lists: int, *held: Any) -> Near:
+def _reranked(
+    kind: Literal["hnsw", "ivf"], codec: Codec, finder: Index, flat: Index, held: Index, *, lists: int = 0
+) -> Near:
     refined = faiss.IndexRefine(finder, flat)
-    keep(refined, finder, flat, *held)
-    return Near(kind, finder, refined, flat.ntotal, lists)
+    keep(refined, finder, flat, held)
+    return Near(kind, finder, refined, flat.ntotal, lists, codec.rotation is not None)
 
 
 def _fill(inner: Index, sizes: I64, codes: Bits) -> Any:

@@ -15,7 +15,10 @@ from typing import Final
 from vecdb_index.near import CALIBRATED_K, Effort, Near
 from vecdb_index.parts import Part
 
-_WIDENING: Final = 0.7
+# The power of the selectivity by which the width grows. For lists: on 30,000 x 784 in 173 lists, three to
+# eight of them reach recalls of 0.9 to 0.99 at 10 hits; at 10 and 1 % selectivity, or for 50 and 200 hits, it
+# takes as many times that as powers of 0.14 to 0.33 (0.42 once) say.
+_WIDENING: Final = {"hnsw": 0.7, "ivf": 0.4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ def effort_for(part: Part, wish: Wish, k: int, matching: int | None) -> Effort |
     # Tombstones select too: half of the rows dead is a filter of 50 %.
     left = part.living if matching is None else matching
     base = _width(near, effort.width if wish.ef is None else wish.ef, k, asked=wish.ef is not None)
-    width = min(_widened(base, left / len(rows)), near.limit)
+    width = min(_widened(near, base, left / len(rows)), near.limit)
     # An exact pass also beats an index on few rows, and when k is a good part of what there is.
     if left <= near.cost(width, left) and (matching is not None or k > CALIBRATED_K):
         return None
@@ -52,11 +55,11 @@ def _width(near: Near, width: int, k: int, *, asked: bool) -> int:
     if near.kind == "hnsw":
         # The candidates beyond the k-th, not the width alone, are what finds the k-th.
         return max(k, width if asked else width + 2 * max(0, k - CALIBRATED_K))
-    return width if asked or k <= CALIBRATED_K else _widened(width, CALIBRATED_K / k)
+    return width if asked or k <= CALIBRATED_K else _widened(near, width, CALIBRATED_K / k)
 
 
-def _widened(width: int, selectivity: float) -> int:
+def _widened(near: Near, width: int, selectivity: float) -> int:
     """The width when only some of the rows may be hits."""
     if selectivity >= 1.0:
         return width
-    return max(width, math.ceil(width / math.pow(max(selectivity, 1e-6), _WIDENING)))
+    return max(width, math.ceil(width / math.pow(max(selectivity, 1e-6), _WIDENING[near.kind])))

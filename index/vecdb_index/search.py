@@ -62,7 +62,7 @@ class Target:
         rows = self.part.rows
         if self.effort is None or rows.near is None:
             return self._named(*knn.search(rows.flat, vectors, k, self._flat_params()))
-        scores, at = knn.search(rows.near.index, vectors, k, self._near_params(rows.near, self.effort, k))
+        scores, at = rows.near.search(vectors, k, self._near_params(rows.near, self.effort, k))
         if at.min() < 0:
             short = np.flatnonzero(at[:, -1] < 0)
             # An index under a selector may give up early; what it owes is there, so look at every row. Once:
