@@ -15,10 +15,13 @@ from typing import Final
 from vecdb_index.near import CALIBRATED_K, Effort, Near
 from vecdb_index.parts import Part
 
-# The power of the selectivity by which the width grows. For lists: on 30,000 x 784 in 173 lists, three to
+_WIDENING: Final = 0.7  # of a graph, the power of the selectivity by which its width grows
+# Of lists, that of the rows that k hits are among, selected or not: on 30,000 x 784 in 173 lists, three to
 # eight of them reach recalls of 0.9 to 0.99 at 10 hits; at 10 and 1 % selectivity, or for 50 and 200 hits, it
-# takes as many times that as powers of 0.14 to 0.33 (0.42 once) say.
-_WIDENING: Final = {"hnsw": 0.7, "ivf": 0.4}
+# takes as many times that as powers of 0.14 to 0.33 (0.42 once) say. Where lists are short, their rows must
+# also suffice: as many lists more as have twice the rows.
+_WIDENING_OF_LISTS: Final = 0.4
+_ROOM: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,24 +45,30 @@ def effort_for(part: Part, wish: Wish, k: int, matching: int | None) -> Effort |
     effort = rows.efforts.effort(wish.recall) or near.hardest
     # Tombstones select too: half of the rows dead is a filter of 50 %.
     left = part.living if matching is None else matching
-    base = _width(near, effort.width if wish.ef is None else wish.ef, k, asked=wish.ef is not None)
-    width = min(_widened(near, base, left / len(rows)), near.limit)
+    base, share = effort.width if wish.ef is None else wish.ef, max(left / len(rows), 1e-6)
+    if near.kind == "hnsw":
+        width = _graph_width(base, k, share, asked=wish.ef is not None)
+    else:
+        width = _lists_width(near, base, k if wish.ef is None else CALIBRATED_K, share)
+    width = min(width, near.limit)
     # An exact pass also beats an index on few rows, and when k is a good part of what there is.
     if left <= near.cost(width, left) and (matching is not None or k > CALIBRATED_K):
         return None
     return effort if width == effort.width else replace(effort, width=width)
 
 
-def _width(near: Near, width: int, k: int, *, asked: bool) -> int:
-    """The width for k hits: one that was asked for, or else was calibrated for fewer."""
-    if near.kind == "hnsw":
-        # The candidates beyond the k-th, not the width alone, are what finds the k-th.
-        return max(k, width if asked else width + 2 * max(0, k - CALIBRATED_K))
-    return width if asked or k <= CALIBRATED_K else _widened(near, width, CALIBRATED_K / k)
+def _graph_width(width: int, k: int, selectivity: float, *, asked: bool) -> int:
+    """The efSearch for k hits among a share of the rows, given one asked for, or calibrated for fewer."""
+    # The candidates beyond the k-th, not the width alone, are what finds the k-th.
+    base = max(k, width if asked else width + 2 * max(0, k - CALIBRATED_K))
+    return base if selectivity >= 1.0 else math.ceil(base / math.pow(selectivity, _WIDENING))
 
 
-def _widened(near: Near, width: int, selectivity: float) -> int:
-    """The width when only some of the rows may be hits."""
-    if selectivity >= 1.0:
+def _lists_width(near: Near, width: int, k: int, selectivity: float) -> int:
+    """How many lists to search for k hits among a share of the rows."""
+    among = k / selectivity
+    if among <= CALIBRATED_K:
         return width
-    return max(width, math.ceil(width / math.pow(max(selectivity, 1e-6), _WIDENING[near.kind])))
+    grown = width * math.pow(among / CALIBRATED_K, _WIDENING_OF_LISTS)
+    room = width + _ROOM * (among - CALIBRATED_K) * near.lists / near.rows
+    return math.ceil(max(grown, room))

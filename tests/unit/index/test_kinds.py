@@ -228,6 +228,10 @@ def test_plans_of_lists() -> None:
     assert half is not None
     assert tenth is not None
     assert 8 < half.width < more.width < tenth.width < 100
+    short = replace(part, rows=replace(part.rows, near=replace(near, lists=1000)))
+    many = effort_for(short, wish, 100, None)
+    assert many is not None
+    assert many.width >= 8 + 2 * 9  # in lists of ten rows, a hundred hits are in ten or more
     assert effort_for(part, wish, 10, 50) is None
     assert effort_for(part, Wish(0.99), 10, None) == Effort(100, 512)
     assert effort_for(part, Wish(0.95, ef=3), 1000, None) == Effort(3, 30)
