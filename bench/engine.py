@@ -99,18 +99,44 @@ def recall_of(found: npt.NDArray[np.int64], truth: npt.NDArray[np.int64]) -> flo
     return float((found[:, :, None] == truth[:, None, :]).any(axis=2).mean())
 
 
-def compare(
-    shard: Shard, base: Matrix, queries: Matrix, truth: npt.NDArray[np.int64], recall: float
-) -> dict[str, Any]:
-    """The engine and bare FAISS at one recall: single queries, with payloads, and batches of 64."""
-    hits = shard.search(queries, K, recall=recall).docnos.reshape(len(queries), K)
-    ef = max(
-        part["ef"] or 0 for part in shard.search(queries[:1], K, recall=recall, explain=True).explain["parts"]
-    )
+def bare_graph(base: Matrix) -> faiss.IndexHNSWFlat:
+    """FAISS's graph over the same vectors."""
     bare = faiss.IndexHNSWFlat(base.shape[1], 16)
     bare.hnsw.efConstruction = 40
     bare.add(base)
-    params = faiss.SearchParametersHNSW(efSearch=ef)
+    return bare
+
+
+def touched(shard: Shard, bare: faiss.IndexHNSWFlat) -> dict[str, float]:
+    """Bytes a document that finding candidates reads (links, lists, codes or vectors).
+
+    And their share of what the bare graph over float32 has.
+    """
+    segments = shard.stats().segments
+    rows, dim = sum(item.rows for item in segments), bare.d
+    found = sum(item.index_bytes for item in segments)
+    found += sum(8 * item.rows for item in segments if item.kind == "ivf")  # ids, which are in memory alone
+    found += sum(4 * dim * item.rows for item in segments if item.storage == "f32")
+    plain = len(faiss.serialize_index(bare, faiss.IO_FLAG_SKIP_STORAGE)) / bare.ntotal + 4 * dim
+    return {
+        "index_bytes_per_document": sum(item.index_bytes for item in segments) / rows,
+        "vector_bytes_per_document": sum(item.vector_bytes for item in segments) / rows,
+        "touched_bytes_per_document": found / rows,
+        "touched_share_of_f32_graph": found / rows / plain,
+    }
+
+
+def compare(
+    shard: Shard, bare: faiss.IndexHNSWFlat, queries: Matrix, truth: npt.NDArray[np.int64], recall: float
+) -> dict[str, Any]:
+    """The engine and bare FAISS at one recall: single queries, with payloads, and batches of 64.
+
+    Bare FAISS searches its graph as wide as the engine does; where that has no graph, at efSearch 64.
+    """
+    hits = shard.search(queries, K, recall=recall).docnos.reshape(len(queries), K)
+    parts = shard.search(queries[:1], K, recall=recall, explain=True).explain["parts"]
+    ef = max((part["ef"] or 0 for part in parts), default=0)
+    params = faiss.SearchParametersHNSW(efSearch=ef or 64)
     _, bare_hits = bare.search(queries, K, params=params)
     single = rate(lambda at: shard.search(queries[at : at + 1], K, recall=recall), len(queries))
     bare_single = rate(lambda at: bare.search(queries[at : at + 1], K, params=params), len(queries))
@@ -124,6 +150,8 @@ def compare(
     return {
         "asked_recall": recall,
         "ef": ef,
+        "nprobe": max(part["nprobe"] or 0 for part in parts),
+        "reranked": max(part["reranked"] for part in parts),
         "recall": recall_of(hits, truth),
         "faiss_recall": recall_of(bare_hits, truth),
         "single": single,
@@ -149,16 +177,26 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=256, help="documents a write")
     parser.add_argument("--recall", type=float, nargs="*", default=[0.95, 0.99])
     parser.add_argument("--dir", type=Path, help="where to put the shard (default: a temporary directory)")
+    parser.add_argument("--index", choices=["hnsw", "ivf", "flat"], default="hnsw")
+    parser.add_argument("--storage", choices=["f32", "f16", "sq8", "rabitq"], default="f32")
     parser.add_argument("--no-search", action="store_true", help="load only")
     asked = parser.parse_args()
     base, queries = load_data(asked.data, asked.rows, asked.dim)
+    schema = Schema(base.shape[1], "l2", asked.index, storage=asked.storage)
     report: dict[str, Any] = {"rows": len(base), "dim": base.shape[1], "faiss": faiss.__version__}
     with tempfile.TemporaryDirectory(dir=asked.dir) as directory:
         path = Path(directory) / "shard"
-        with Shard.create(path, Schema(base.shape[1], "l2"), ShardOptions()) as shard:
+        with Shard.create(path, schema, ShardOptions()) as shard:
             report["load"] = load(shard, base, asked.batch)
             report["segments"] = [
-                {"kind": item.kind, "rows": item.rows, "ef": item.ef, "recall": item.recall}
+                {
+                    "kind": item.kind,
+                    "storage": item.storage,
+                    "rows": item.rows,
+                    "effort": item.effort,
+                    "reranked": item.reranked,
+                    "recall": item.recall,
+                }
                 for item in shard.stats().segments
             ]
         begun = time.perf_counter()
@@ -168,7 +206,9 @@ def main() -> None:
                 exact = faiss.IndexFlatL2(base.shape[1])
                 exact.add(base)
                 _, truth = exact.search(queries, K)
-                report["search"] = [compare(shard, base, queries, truth, recall) for recall in asked.recall]
+                bare = bare_graph(base)
+                report["bytes"] = touched(shard, bare)
+                report["search"] = [compare(shard, bare, queries, truth, recall) for recall in asked.recall]
                 found = shard.search(queries[:1], K)
                 report["fetch_us"] = 1e6 / rate(lambda at: shard.fetch(found.docnos), 1)
     json.dump(report, sys.stdout, indent=1)

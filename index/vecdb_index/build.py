@@ -1,60 +1,40 @@
 """Making one indexed segment out of others, a step at a time.
 
-A Build owns a graph in memory. It starts empty or from a copy of a segment's graph (a memory-mapped one must
-never be added to: FAISS aborts the process), takes in the living rows of its sources chunk by chunk, and
-writes a segment whenever the builder asks. During a bulk load it lives on and is fed each newly sealed block,
-so that every vector is inserted into a graph once, however often what is there so far gets published.
+A Build owns a graph in memory, over full vectors, whatever the segment is to be searched by. It starts empty
+or from a copy of a segment's graph (a memory-mapped one must never be added to: FAISS aborts the process),
+takes in the living rows of its sources chunk by chunk, and writes a segment whenever the builder asks. During
+a bulk load it lives on and is fed each newly sealed block, so that every vector is inserted into a graph
+once, however often what is there so far gets published.
 
-A sample of the rows is held out until a segment is written, as queries to calibrate it with.
+A sample of the rows is held out until a segment is written, as queries to calibrate it with. Lists are made
+of all rows when a segment is written; until then it only knows which rows.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 
 from vecdb_index import sealed
-from vecdb_index.calibrate import FEW, SAMPLE, EfTable, calibrate
+from vecdb_index.calibrate import FEW, SAMPLE
 from vecdb_index.core import Core
+from vecdb_index.indexing import index_lists, measure_graph
 from vecdb_index.knn import F32, I64, Index, faiss, faiss_metric, new_graph
+from vecdb_index.lists import cluster
+from vecdb_index.near import plain_graph
 from vecdb_index.parts import Part, Rows
+from vecdb_index.pieces import Piece, Pieces
+from vecdb_index.sealed import Made
 
 STEP_BYTES: Final = 8 << 20  # of vectors a step: some hundred milliseconds of inserting
 _HELD_OUT_SHARE: Final = 16
-_WRITE_ROWS: Final = 4096
 # Rows that sample queries are compared with when a segment is one of many that a load will have: to calibrate
 # it as well as one that stays would cost as much as to insert its rows.
 _HURRIED_ROWS: Final = 1 << 24
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Piece:
-    """Some rows of a source, in the order in which they were inserted."""
-
-    source: Rows
-    rows: I64
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def take(self, places: I64) -> Piece:
-        """Some of them."""
-        return Piece(self.source, self.rows[places])
-
-    @property
-    def vectors(self) -> F32:
-        """Their vectors as searched."""
-        return self.source.vectors[self.rows]
-
-    def vectors_of(self, place: int) -> F32:
-        """One of them."""
-        vector: F32 = self.source.vectors[self.rows[place]]
-        return vector
 
 
 class Build:
@@ -62,26 +42,25 @@ class Build:
 
     def __init__(self, core: Core, base: Rows | None = None) -> None:
         self._core = core
-        self._dim, self._metric = core.schema.dim, core.schema.metric
+        self._schema = core.schema
         self.sources: set[int] = set()  # ids of the segments that it stands for, or will
         self._inside: set[int] = set()  # those of which it has rows
         self._last: int | None = None  # the one it took from last
-        self._pieces: list[Piece] = []
+        self._pieces = Pieces()
         self._held: list[Piece] = []
         self._graph: Index | None = None
-        self._rows = 0
         self._published: set[int] = set()  # the segment that it wrote last, or began with
         self.written = 0  # rows of that
         self.since = time.monotonic()  # when it was that, or when it began
         self._random = np.random.default_rng(0)
-        self._steps = max(1, STEP_BYTES // (4 * self._dim))
+        self._steps = max(1, STEP_BYTES // (4 * core.schema.dim))
         self._queue: deque[Piece] = deque()
         if base is not None:
             self._begin_from(base)
 
     def __len__(self) -> int:
         """Rows taken in so far."""
-        return self._rows + sum(map(len, self._held))
+        return len(self._pieces) + sum(map(len, self._held))
 
     @property
     def busy(self) -> bool:
@@ -104,15 +83,14 @@ class Build:
         return self.taken - self._published
 
     def _begin_from(self, base: Rows) -> None:
-        storage = faiss.IndexFlat(self._dim, faiss_metric(self._metric))
+        storage = faiss.IndexFlat(self._schema.dim, faiss_metric(self._schema.metric))
         storage.add(base.vectors)
         assert base.manifest is not None, "a base is a segment"
         graph = sealed.load_graph(self._core.root, base.manifest)
-        sealed.attach(graph, storage)
-        self._graph = graph
+        self._graph = plain_graph(graph, storage).index
         self.sources, self._inside, self._published = {base.id}, {base.id}, {base.id}
         self._pieces.append(Piece(base, np.arange(len(base), dtype=np.int64)))
-        self._rows = self.written = len(base)
+        self.written = len(base)
 
     def feed(self, part: Part) -> None:
         """Take a sealed segment as a source: its living rows are queued."""
@@ -141,9 +119,8 @@ class Build:
         if not len(piece):
             return
         self._inside.add(piece.source.id)
-        if self._core.schema.index == "flat":
+        if self._schema.index != "hnsw":
             self._pieces.append(piece)
-            self._rows += len(piece)
             return
         picks = np.zeros(len(piece), dtype=bool)
         share = min(SAMPLE, -(-len(piece) // _HELD_OUT_SHARE))
@@ -177,10 +154,9 @@ class Build:
         if not len(piece):
             return
         if self._graph is None:
-            self._graph = new_graph(self._dim, self._metric)
+            self._graph = new_graph(self._schema.dim, self._schema.metric)
         self._graph.add(piece.vectors)
         self._pieces.append(piece)
-        self._rows += len(piece)
 
     # --- writing -------------------------------------------------------------------------------------------
 
@@ -192,53 +168,54 @@ class Build:
         """
         core = self._core
         few = min(SAMPLE // 4, max(FEW, _HURRIED_ROWS // len(self)))
-        efs = self._finish_graph(few if hurried else SAMPLE)
+        order, index = self._index(few if hurried else SAMPLE)
+        docnos = self._pieces.docnos
         contents = sealed.Contents(
-            docnos=np.concatenate([piece.source.docnos[piece.rows] for piece in self._pieces]),
-            raw=self._chunks(raw=True),
-            unit=self._chunks(raw=False) if self._has_unit() else None,
-            graph=self._graph if efs is not None else None,
-            efs=efs,
+            docnos=docnos if order is None else docnos[order],
+            raw=self._pieces.chunks(order, raw=True),
+            unit=self._pieces.chunks(order) if self._pieces.has_unit else None,
+            index=index,
         )
-        manifest = sealed.write(core.root, core.options.files, core.new_segment_id(), self._dim, contents)
-        return sealed.open_rows(core.root, manifest, self._metric)
+        dim, metric = self._schema.dim, self._schema.metric
+        manifest = sealed.write(core.root, core.options.files, core.new_segment_id(), dim, contents)
+        return sealed.open_rows(core.root, manifest, metric)
 
     def adopt(self, rows: Rows) -> None:
         """What was written stands for what was taken: read from it from now on, and let their files go."""
         self._inside, self._published = {rows.id}, {rows.id}
         self.sources = {rows.id} | {piece.source.id for piece in self._queue}
         self.since = time.monotonic()
-        self._pieces = [Piece(rows, np.arange(len(rows), dtype=np.int64))]
+        # By lists they are in another order than they were taken; of a graph the order is that of its nodes.
+        self._pieces = Pieces()
+        self._pieces.append(Piece(rows, np.arange(len(rows), dtype=np.int64)))
         self.written = len(rows)
 
-    def _finish_graph(self, sample: int) -> EfTable | None:
+    def _index(self, sample: int) -> tuple[I64 | None, Callable[[F32], Made] | None]:
+        """The order to write rows in (None: as they were taken), and what makes their index (None: none).
+
+        What was held out is taken in.
+        """
+        if self._schema.index == "ivf" and len(self) >= self._core.options.flat_rows:
+            clusters = cluster(self._pieces)
+            return clusters.order, lambda vectors: index_lists(clusters, self._schema, vectors, sample)
+        made = self._finish_graph(sample)
+        return None, None if made is None else lambda _: made
+
+    def _finish_graph(self, sample: int) -> Made | None:
         """Calibrate with what was held out, insert it, and say how to search; None for no graph."""
         held, self._held = self._held, []
         count = sum(map(len, held))
         wanted = self._graph is not None and len(self) + count >= self._core.options.flat_rows
-        efs = None
+        measured = None
         if wanted and count >= FEW:
-            assert self._graph is not None, "wanted says so"
             # Every so many-th, for there may be more than a sample, in the order in which they came.
             queries = np.concatenate([piece.vectors for piece in held])[:: -(-count // sample)]
-            efs = calibrate(self._graph, self._graph.storage, np.ascontiguousarray(queries), None)
+            measured = measure_graph(self._graph, self._schema, np.ascontiguousarray(queries), None)
         for piece in held:
             self._insert(piece)
-        return efs if efs is not None or not wanted else self._calibrate_inside(sample)
-
-    def _calibrate_inside(self, sample: int) -> EfTable:
-        assert self._graph is not None, "there is something to calibrate"
-        own = self._random.choice(self._rows, min(sample, self._rows), replace=False)
-        starts = np.cumsum([0, *map(len, self._pieces)])
-        which = np.searchsorted(starts, own, side="right") - 1
-        queries = [self._pieces[at].vectors_of(row - starts[at]) for row, at in zip(own, which, strict=True)]
-        return calibrate(self._graph, self._graph.storage, np.stack(queries), own)
-
-    def _has_unit(self) -> bool:
-        return any(piece.source.vectors is not piece.source.raw for piece in self._pieces)
-
-    def _chunks(self, *, raw: bool) -> Iterator[F32]:
-        for piece in self._pieces:
-            matrix = piece.source.raw if raw else piece.source.vectors
-            for start in range(0, len(piece), _WRITE_ROWS):
-                yield matrix[piece.rows[start : start + _WRITE_ROWS]]
+        if not wanted:
+            return None
+        if measured is None:
+            own = self._random.choice(len(self._pieces), min(sample, len(self._pieces)), replace=False)
+            measured = measure_graph(self._graph, self._schema, self._pieces.vectors(own), own)
+        return measured.made(self._graph)

@@ -35,7 +35,7 @@ search visits each, so there is a limit to them also.
 
 Which segments to merge follows the usual rule of log-structured indexes: a segment is absorbed once what
 would be merged with it is a fair share of its size, so rows are rewritten O(log n) times. The largest of them
-lends its graph, which is extended instead of built again.
+lends its graph, which is extended instead of built again; lists are made anew from all of their rows.
 """
 
 from __future__ import annotations
@@ -251,7 +251,7 @@ class Builder:
 
     def _begin(self, chosen: list[Part]) -> None:
         base = max(chosen, key=lambda part: len(part.rows))
-        if base.rows.graph is None or _worn(base, self._options):
+        if not base.rows.extendable or _worn(base, self._options):
             self._build = Build(self._core)
         else:
             self._build = Build(self._core, base.rows)

@@ -1,35 +1,34 @@
-"""How wide a graph search must be for a recall: measured on each segment when it is built.
+"""How hard a search must look for a recall: measured on each segment when it is built.
 
-Queries that are rows of the graph flatter it, for their own links lead to their neighbours: on Fashion-MNIST
+Queries that are rows of a graph flatter it, for their own links lead to their neighbours: on Fashion-MNIST
 at efSearch 32 they see recall 0.991 where true queries see 0.983. So the builder holds a sample of rows out
 of the graph, measures with those, and only then inserts them. Where none could be held out the rows of the
-graph serve, themselves excluded from their results, and count with a wider margin.
+graph serve, themselves excluded from their results, and count with a wider margin. Lists are not flattered:
+a row's own place in one leads nowhere.
+
+Where candidates are found by codes, one search for many of them says how deep to look as well: a true
+neighbour among the first n candidates is a hit whenever so many or more are re-ranked.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from vecdb_index.knn import F32, I64, Index, faiss, search
+from vecdb_index.near import CALIBRATED_K, Effort, Near
 
-CALIBRATED_K: Final = 10
 RECALLS: Final = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
-# Steps of an eighth or less: what a step is too wide, every search pays for.
-EFS: Final = (
-    *(10, 11, 12, 13, 14, 15, 16, 18, 20, 22, 24, 26, 28, 30, 32, 36, 40, 44, 48, 52, 56, 60, 64, 72, 80, 88),
-    *(96, 104, 112, 120, 128, 144, 160, 176, 192, 208, 224, 240, 256, 288, 320, 352, 384, 416, 448, 480, 512),
-    *(576, 640, 704, 768, 832, 896, 960, 1024),
-)
 SAMPLE: Final = 1024
 FEW: Final = 64
-# From this width on a quarter of the sample must do: most of the time goes there, and misses are few.
-WIDE: Final = 192
+# Where a search costs as much as comparing so many rows, a quarter of the sample must do: most of the time
+# goes there, and misses are few.
+DEAR: Final = 6144
 
 # The share of the allowed misses that the sample may show. Rows that were held out are about as hard to find
 # as queries from outside, in some runs more and in some less (on Fashion-MNIST 0.991 at efSearch 64 where
@@ -39,73 +38,137 @@ INSIDE_MARGIN: Final = 0.3
 
 
 @dataclass(frozen=True, slots=True)
-class EfTable:
-    """Rising pairs (recall at k=10, efSearch that reaches it), and the recall measured at each."""
+class Level:
+    """The effort for a recall at k=10, and the recall that the sample saw with it."""
 
-    levels: tuple[tuple[float, int, float], ...]
+    recall: float
+    width: int
+    seen: float
+    depth: int = 0
 
-    def ef(self, recall: float, k: int) -> int:
-        """The efSearch for a recall. Beyond what was calibrated: the widest search there is."""
-        width = EFS[-1]
-        for level, ef, _ in self.levels:
-            if level >= recall:
-                width = ef
-                break
-        # Measured at k=10. The candidates beyond the k-th, not the width alone, are what finds the k-th.
-        return width if k <= CALIBRATED_K else width + 2 * (k - CALIBRATED_K)
+
+@dataclass(frozen=True, slots=True)
+class Efforts:
+    """What an index was calibrated for: levels by rising recall."""
+
+    levels: tuple[Level, ...]
+
+    def effort(self, recall: float) -> Effort | None:
+        """The effort for a recall at k=10; None beyond what was calibrated."""
+        level = self._level(recall)
+        return None if level is None else Effort(level.width, level.depth)
 
     def measured(self, recall: float) -> float | None:
-        """The recall that the sample saw at the efSearch for ``recall``."""
-        return next((seen for level, _, seen in self.levels if level >= recall), None)
+        """The recall that the sample saw with the effort for ``recall``."""
+        level = self._level(recall)
+        return None if level is None else level.seen
+
+    def _level(self, recall: float) -> Level | None:
+        return next((level for level in self.levels if level.recall >= recall), None)
+
+    def pack(self) -> list[tuple[float, int, float, int]]:
+        """As plain values."""
+        return [(level.recall, level.width, level.seen, level.depth) for level in self.levels]
+
+    @classmethod
+    def unpack(cls, packed: tuple[tuple[float, int, float, int], ...]) -> Efforts:
+        """The inverse of ``pack``."""
+        return cls(tuple(Level(*level) for level in packed))
 
 
-def calibrate(graph: Index, flat: Index, queries: F32, own_rows: I64 | None) -> EfTable:
-    """Measure a graph against exact search over the same rows.
+def calibrate(near: Near, flat: Index, queries: F32, own_rows: I64 | None) -> Efforts:
+    """Measure an index against exact search over the same rows.
 
-    ``queries`` (n, dim) are held-out rows, or, where ``own_rows`` (n,) gives their rows, rows of the graph.
+    ``queries`` (n, dim) are held-out rows, or, where ``own_rows`` (n,) gives their rows, rows of the index.
     """
+    widths, hardest = near.widths, near.hardest
     k = min(CALIBRATED_K, flat.ntotal - 1)
     if k < 1 or not len(queries):
-        return EfTable(tuple((recall, EFS[-1], 1.0) for recall in RECALLS))
-    margin = HELD_OUT_MARGIN if own_rows is None else INSIDE_MARGIN
-    truth = _neighbours(flat, queries, own_rows, k, None)
-    whole = _Sample(queries, truth, own_rows)
+        return Efforts(tuple(Level(recall, hardest.width, 1.0, hardest.depth) for recall in RECALLS))
+    margin = INSIDE_MARGIN if near.kind == "hnsw" and own_rows is not None else HELD_OUT_MARGIN
+    whole = _sample(flat, queries, own_rows, k)
     quarter = whole.thinned() if len(queries) >= 4 * FEW else whole
 
     @functools.cache
-    def measured(at: int) -> tuple[float, float]:
-        """The recall that the sample sees at EFS[at], and the one to reckon with."""
-        sample = whole if EFS[at] < WIDE else quarter
-        params = faiss.SearchParametersHNSW(efSearch=EFS[at])
-        found = _neighbours(graph, sample.queries, sample.own_rows, k, params)
-        seen = _recall(sample.truth, found, flat.metric_type)
+    def measured(at: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """The recall that the sample sees at widths[at], by candidates, and the one to reckon with."""
+        sample = whole if near.cost(widths[at], near.rows) < DEAR else quarter
+        seen = sample.recalls(near, flat, widths[at])
         # A standard error for the luck of the draw: there are few queries, so few misses, at high recalls.
-        missed = 1.0 - seen + math.sqrt(seen * (1.0 - seen) / (len(sample.queries) * k))
+        missed = 1.0 - seen + np.sqrt(seen * (1.0 - seen) / (len(sample.queries) * k))
         return seen, 1.0 - missed / margin
 
     def reaches(recall: float, at: int) -> bool:
-        return measured(at)[1] >= recall
+        return bool(measured(at)[1][-1] >= recall)
 
     levels = []
     at = 0
     for recall in RECALLS:
-        at = first(at, len(EFS) - 1, functools.partial(reaches, recall))
-        levels.append((recall, EFS[at], measured(at)[0]))
-    return EfTable(tuple(levels))
+        at = first(at, len(widths) - 1, functools.partial(reaches, recall))
+        seen, reckoned = measured(at)
+        enough = np.flatnonzero(reckoned >= recall)
+        last = int(enough[0]) if len(enough) else len(seen) - 1
+        depth = min(last + 1, near.deepest(widths[at]))
+        levels.append(Level(recall, widths[at], float(seen[last]), depth))
+    return Efforts(tuple(levels))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Sample:
-    """Queries, their true neighbours (scores, rows), and their own rows where they have any."""
+    """Queries, their true neighbours (n, k), the worst scores of those (n, 1), and own rows if any."""
 
     queries: F32
-    truth: tuple[F32, I64]
+    truth: I64
+    worst: F32
     own_rows: I64 | None
 
     def thinned(self) -> _Sample:
         """A quarter of it."""
         own_rows = None if self.own_rows is None else self.own_rows[::4]
-        return _Sample(self.queries[::4].copy(), (self.truth[0][::4], self.truth[1][::4]), own_rows)
+        return _Sample(self.queries[::4].copy(), self.truth[::4], self.worst[::4], own_rows)
+
+    def recalls(self, near: Near, flat: Index, width: int) -> npt.NDArray[np.float64]:
+        """The mean recall if only the first one, two, ... candidates count, up to all that are found.
+
+        Found is a row that is among the true ones, or ties with the last of them.
+        """
+        k = self.truth.shape[1]
+        count = min(near.rows, max(k + (self.own_rows is not None), near.deepest(width)))
+        _, rows = search(near.finder, self.queries, count, near.finding(width, count))
+        good = _no_worse(flat, _scores(flat, self.queries, rows), self.worst) & (rows >= 0)
+        good |= (rows[:, :, None] == self.truth[:, None, :]).any(axis=2)
+        if self.own_rows is not None:
+            good &= rows != self.own_rows[:, None]
+        curve: npt.NDArray[np.float64] = np.minimum(np.cumsum(good, axis=1), k).mean(axis=0) / k
+        return curve
+
+
+def _sample(flat: Index, queries: F32, own_rows: I64 | None, k: int) -> _Sample:
+    if own_rows is None:
+        _, rows = search(flat, queries, k)
+    else:
+        _, rows = search(flat, queries, k + 1)
+        own = rows == own_rows[:, None]
+        own[~own.any(axis=1), k] = True  # an equal vector took its place: drop the last
+        rows = np.ascontiguousarray(rows[~own].reshape(-1, k))
+    return _Sample(queries, rows, _scores(flat, queries, rows)[:, -1:], own_rows)
+
+
+def _scores(flat: Index, queries: F32, rows: I64) -> F32:
+    """Scores (n, m) of rows (n, m); of the same rows they are the same to the bit, whoever found them."""
+    scores = np.empty(rows.shape, dtype=np.float32)
+    pointer = faiss.swig_ptr
+    faiss.downcast_index(flat).compute_distance_subset(
+        len(queries), pointer(queries), rows.shape[1], pointer(scores), pointer(rows)
+    )
+    return scores
+
+
+def _no_worse(flat: Index, scores: F32, worst: F32) -> npt.NDArray[np.bool_]:
+    better: npt.NDArray[np.bool_] = (
+        scores >= worst if flat.metric_type == faiss.METRIC_INNER_PRODUCT else scores <= worst
+    )
+    return better
 
 
 def first(low: int, high: int, holds: Callable[[int], bool]) -> int:
@@ -120,23 +183,3 @@ def first(low: int, high: int, holds: Callable[[int], bool]) -> int:
         middle = (low + top) // 2
         low, top = (low, middle) if holds(middle) else (middle + 1, top)
     return top
-
-
-def _neighbours(index: Index, queries: F32, own_rows: I64 | None, k: int, params: object) -> tuple[F32, I64]:
-    """Scores and rows (n, k) of the nearest rows other than the query itself."""
-    if own_rows is None:
-        return search(index, queries, k, params)
-    scores, rows = search(index, queries, k + 1, params)
-    own = rows == own_rows[:, None]
-    own[~own.any(axis=1), k] = True  # an equal vector took its place, or it was missed: drop the last
-    keep = ~own
-    return scores[keep].reshape(-1, k), rows[keep].reshape(-1, k)
-
-
-def _recall(truth: tuple[F32, I64], found: tuple[F32, I64], metric: int) -> float:
-    """The share of found rows that are among the true ones, or tie with the last of them."""
-    last, slack = truth[0][:, -1:], np.abs(truth[0][:, -1:]) * 1e-6
-    with np.errstate(over="ignore"):  # where a row is missing its score is the largest there is
-        near = found[0] >= last - slack if metric == faiss.METRIC_INNER_PRODUCT else found[0] <= last + slack
-    same = (found[1][:, :, None] == truth[1][:, None, :]).any(axis=2)
-    return float((near | same).mean())

@@ -65,7 +65,14 @@ class Hidden:
         return shown
 
     def _shown(self, part: Part) -> Part:
-        return part.without_docnos(docnos_of(self.docnos).astype(np.int64))
+        rows = part.rows
+        keys = rows.docnos if rows.sorted_docnos is None else rows.sorted_docnos
+        if not len(keys):
+            return part
+        # A part has the documents of a range, and there may be many others that are hidden.
+        hidden = docnos_of(self.docnos)
+        first, last = np.searchsorted(hidden, keys[0]), np.searchsorted(hidden, keys[-1], side="right")
+        return part.without_docnos(hidden[first:last].astype(np.int64))
 
 
 def _docnos(connection: sqlite3.Connection, authors: frozenset[str], first: int) -> BitMap:

@@ -43,14 +43,19 @@ def faiss_metric(metric: Metric) -> int:
 
 def flat_over(vectors: F32, metric: Metric) -> Index:
     """An IndexFlat that searches ``vectors`` (n, dim), C-contiguous, in place."""
-    assert vectors.flags.c_contiguous, "FAISS reads rows one after the other"
     rows, dim = vectors.shape
     index = faiss.IndexFlat(dim, faiss_metric(metric))
     if rows:
-        codes = vectors.view(np.uint8).reshape(-1)
-        index.codes = faiss.MaybeOwnedVectorUInt8.create_view(faiss.swig_ptr(codes), codes.size, _UNOWNED)
+        index.codes = view_of(vectors)
         index.ntotal = rows
     return index
+
+
+def view_of(array: npt.NDArray[Any]) -> Any:
+    """The bytes of a C-contiguous array, as what FAISS takes for codes; it holds their address alone."""
+    assert array.flags.c_contiguous, "FAISS reads rows one after the other"
+    codes = array.view(np.uint8).reshape(-1)
+    return faiss.MaybeOwnedVectorUInt8.create_view(faiss.swig_ptr(codes), codes.size, _UNOWNED)
 
 
 def keep(holder: Any, *held: Any) -> None:

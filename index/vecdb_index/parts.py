@@ -10,20 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from pyroaring import BitMap
 
-from vecdb_index.calibrate import EfTable
+from vecdb_index.calibrate import Efforts
 from vecdb_index.filters.columns import bitmap_of, docnos_of
 from vecdb_index.knn import F32, I64, Bits, Index, faiss, keep
+from vecdb_index.near import Effort, Near
 
 if TYPE_CHECKING:
     from vecdb_index.sealed import Manifest
 
 Flags: TypeAlias = npt.NDArray[np.bool_]
+
+_KEPT_PARAMS: Final = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,8 +38,8 @@ class Rows:
         raw: (n, dim) float32 as written.
         vectors: (n, dim) float32 as searched: normalized for cosine, else ``raw`` itself.
         flat: an IndexFlat over ``vectors``.
-        graph: an HNSW index over ``vectors``, or None: the part is searched exactly.
-        efs: what the graph's efSearch must be for a recall.
+        near: what finds the nearest without a look at each, or None: the part is searched exactly.
+        efforts: how hard that must look for a recall.
         manifest: of the sealed segment; None for a growing block.
     """
 
@@ -44,8 +47,8 @@ class Rows:
     raw: F32
     vectors: F32
     flat: Index
-    graph: Index | None = None
-    efs: EfTable | None = None
+    near: Near | None = None
+    efforts: Efforts | None = None
     manifest: Manifest | None = None
     # Merged segments keep no order of docnos; then `order` sorts them. None: sorted as they are.
     order: I64 | None = None
@@ -64,6 +67,11 @@ class Rows:
     def pending(self) -> bool:
         """Whether they are a segment's that waits to be indexed."""
         return self.manifest is not None and self.manifest.pending
+
+    @property
+    def extendable(self) -> bool:
+        """Whether an index of them and others can be made by adding to an owned copy of theirs."""
+        return self.near is not None and self.near.kind == "hnsw"
 
     def find(self, docnos: I64) -> tuple[I64, Flags]:
         """Rows of ``docnos``, and which of them are here; rows of absent ones mean nothing."""
@@ -145,12 +153,15 @@ class Part:
             made = self._params["flat"] = faiss.SearchParameters(sel=selector_of(self.alive))
         return made
 
-    def graph_params(self, ef: int) -> Any:
-        """Parameters for a graph search among the living."""
-        made = self._params.get(ef)
+    def near_params(self, near: Near, effort: Effort, k: int) -> Any:
+        """Parameters for a search of its index among the living."""
+        key = (effort.width, effort.depth, k)
+        made = self._params.get(key)
         if made is None:
+            if len(self._params) >= _KEPT_PARAMS:  # whoever asks for many efforts shall not fill the memory
+                self._params.clear()
             selector = None if self.alive is None else selector_of(self.alive)
-            made = self._params[ef] = faiss.SearchParametersHNSW(efSearch=ef, sel=selector)
+            made = self._params[key] = near.params(effort, k, selector)
         return made
 
 

@@ -61,15 +61,26 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True)
 class SegmentStats:
-    """One sealed segment: ``state`` is "indexed" or "pending"; ``ef`` and ``recall`` at the target recall."""
+    """One sealed segment.
+
+    ``kind`` is "hnsw", "ivf" or "flat", ``storage`` what its index finds candidates by (where codes cannot
+    reach the target recall those are the full vectors, whatever the schema says), ``state`` "indexed" or
+    "pending". At the target recall: ``effort`` (efSearch or nprobe), ``reranked`` candidates for ten hits,
+    and the ``recall`` measured. Of its ``bytes``, ``index_bytes`` are links, lists and codes,
+    ``vector_bytes`` the full vectors, which an index without codes searches.
+    """
 
     id: int
     kind: str
+    storage: str
     state: str
     rows: int
     tombstones: int
     bytes: int
-    ef: int | None
+    index_bytes: int
+    vector_bytes: int
+    effort: int | None
+    reranked: int
     recall: float | None
 
 
@@ -78,7 +89,7 @@ class ShardStats:
     """A shard at a glance.
 
     ``state`` is "ready" (nothing waits to be indexed), "indexing", "failing" (the last background job met
-    ``error`` and is tried again) or "damaged". ``recall`` is the lowest measured among the graphs.
+    ``error`` and is tried again) or "damaged". ``recall`` is the lowest measured among the indexes.
     """
 
     documents: int

@@ -13,7 +13,8 @@ from vecdb_index.quarantine import Quarantine
 from vecdb_index.row_cache import RowCache
 
 Metric: TypeAlias = Literal["cosine", "dot", "l2"]
-IndexKind: TypeAlias = Literal["hnsw", "flat"]
+IndexKind: TypeAlias = Literal["hnsw", "flat", "ivf"]
+Storage: TypeAlias = Literal["f32", "f16", "sq8", "rabitq"]
 
 MAX_DIM: Final = 65_536
 MAX_FIELDS: Final = 256
@@ -25,6 +26,8 @@ class Schema:
 
     ``dim`` is 1 to 65,536. Scores are higher for better with ``cosine`` and ``dot``; with ``l2`` they are the
     squared distance, lower for better. ``target_recall`` (at k=10) is from 0.5 to 1; 1 means exact search.
+    ``storage`` is how the index of a segment holds vectors to find candidates by; ``flat`` compares the full
+    ones, so it takes "f32" alone.
     """
 
     dim: int
@@ -32,6 +35,7 @@ class Schema:
     index: IndexKind = "hnsw"
     target_recall: float = 0.95
     fields: tuple[FieldSpec, ...] = ()
+    storage: Storage = "f32"
 
     def __post_init__(self) -> None:
         if isinstance(self.dim, bool) or not isinstance(self.dim, int) or not 1 <= self.dim <= MAX_DIM:
@@ -40,6 +44,10 @@ class Schema:
             raise ValueError(f"metric must be one of {', '.join(get_args(Metric))}, not {self.metric!r}")
         if self.index not in get_args(IndexKind):
             raise ValueError(f"index must be one of {', '.join(get_args(IndexKind))}, not {self.index!r}")
+        if self.storage not in get_args(Storage):
+            raise ValueError(f"storage must be one of {', '.join(get_args(Storage))}, not {self.storage!r}")
+        if self.index == "flat" and self.storage != "f32":
+            raise ValueError(f"storage must be f32 where the index is flat, not {self.storage!r}")
         if not 0.5 <= self.target_recall <= 1.0:
             raise ValueError(f"target_recall must be from 0.5 to 1, not {self.target_recall!r}")
         names = [spec.name for spec in self.fields]
@@ -67,6 +75,7 @@ class Schema:
                 "index": self.index,
                 "target_recall": self.target_recall,
                 "fields": pack_fields(self.fields),
+                "storage": self.storage,
             }
         )
         return packed
@@ -103,7 +112,7 @@ class ShardOptions:
         seal_rows: rows after which the growing segment is sealed (also after ``seal_bytes`` of vectors).
         rest_rows: fewer rows than this stay in the growing segment of a shard at rest.
         rest_seconds: how long without a write makes a shard be at rest.
-        flat_rows: segments of fewer rows have no graph; they are searched exactly.
+        flat_rows: segments of fewer rows have no index; they are searched exactly.
         max_segments: sealed segments that a shard at rest may have.
         max_dead: the share of tombstones at which a segment is built anew.
         base_ratio: a segment is extended rather than left alone once what waits is at least this share of it.

@@ -5,17 +5,20 @@ A segment with id N has the files
     N.docnos   int64, one a row
     N.raw      float32 (rows, dim): the vectors as written
     N.unit     float32 (rows, dim): normalized, where cosine needs them to differ from the raw ones
-    N.graph    the HNSW graph as FAISS writes it, without its vectors
+    N.graph    of a graph: HNSW as FAISS writes it, without its vectors
+    N.lists    of lists: int64, how many rows each has; rows are in the order of their lists
+    N.codec    of lists, or where there are codes: what codes vectors, as FAISS writes it, without rows
+    N.codes    where there are codes: bytes (rows, size)
 
 named by sixteen hexadecimal digits. They are synced before the transaction that writes the manifest into
-the ``segments`` table, which holds their sizes and checksums. Docnos and graph are verified when the segment
-is opened, vectors by the scrub: a million of those are too many bytes to read first.
+the ``segments`` table, which holds their sizes and checksums. All but vectors and codes are verified when the
+segment is opened, those by the scrub: of a million they are too many bytes to read first.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -23,14 +26,18 @@ from typing import Final
 import msgpack
 import numpy as np
 
-from vecdb_index.calibrate import EfTable
+from vecdb_index.calibrate import Efforts
+from vecdb_index.codes import Codec
 from vecdb_index.errors import ShardDamaged
 from vecdb_index.files import Chunk, FileSystem, checksum
-from vecdb_index.knn import F32, I64, Index, as_bytes, faiss, flat_over, keep
+from vecdb_index.knn import F32, I64, Bits, Index, as_bytes, faiss, flat_over
+from vecdb_index.near import Near, coded_graph, over_lists, plain_graph
 from vecdb_index.parts import Rows, sorting
 from vecdb_index.schema import Metric
 
-NAME: Final = re.compile(r"[0-9a-f]{16}\.(docnos|raw|unit|graph)")
+NAME: Final = re.compile(r"[0-9a-f]{16}\.(docnos|raw|unit|graph|lists|codec|codes)")
+# Files without which a segment is what it is, and searched exactly.
+_INDEX: Final = frozenset({"graph", "lists", "codec", "codes"})
 
 DIRECTORY: Final = "segments"
 
@@ -53,17 +60,28 @@ class Manifest:
     dim: int
     pending: bool  # waits to be indexed
     files: tuple[FileEntry, ...]
-    efs: EfTable | None = None
+    efforts: Efforts | None = None
 
     @property
     def kind(self) -> str:
-        """``hnsw`` or ``flat``."""
-        return "hnsw" if any(entry.suffix == "graph" for entry in self.files) else "flat"
+        """``hnsw``, ``ivf`` or ``flat``."""
+        suffixes = {entry.suffix for entry in self.files}
+        return "hnsw" if "graph" in suffixes else "ivf" if "lists" in suffixes else "flat"
 
     @property
     def size(self) -> int:
         """Bytes on disk."""
         return sum(entry.size for entry in self.files)
+
+    @property
+    def index_bytes(self) -> int:
+        """Of these, links, lists and codes."""
+        return sum(entry.size for entry in self.files if entry.suffix in _INDEX)
+
+    @property
+    def vector_bytes(self) -> int:
+        """Of these, full vectors."""
+        return sum(entry.size for entry in self.files if entry.suffix in ("raw", "unit"))
 
     def path(self, root: Path, suffix: str) -> Path:
         """Where one of its files is, under the shard's directory."""
@@ -82,7 +100,7 @@ class Manifest:
                 self.dim,
                 self.pending,
                 [(entry.suffix, entry.size, entry.crc) for entry in self.files],
-                None if self.efs is None else self.efs.levels,
+                None if self.efforts is None else self.efforts.pack(),
             ]
         )
         return checksum(body).to_bytes(4, "little") + body
@@ -94,43 +112,85 @@ class Manifest:
         if checksum(body) != int.from_bytes(data[:4], "little"):
             raise ValueError("the checksum of a segment's manifest does not fit")
         id_, rows, dim, pending, files, levels = msgpack.unpackb(body, use_list=False)
-        efs = None if levels is None else EfTable(levels)
-        return cls(id_, rows, dim, pending, tuple(FileEntry(*entry) for entry in files), efs)
+        efforts = None if levels is None else Efforts.unpack(levels)
+        return cls(id_, rows, dim, pending, tuple(FileEntry(*entry) for entry in files), efforts)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Made:
+    """An index of a segment's rows: a graph, or lists of ``sizes`` rows each.
+
+    With a packed codec and the rows' codes (n, size) where there are codes; of lists with the codec alone
+    where there are none.
+    """
+
+    efforts: Efforts
+    graph: Index | None = None
+    sizes: I64 | None = None
+    codec: bytes | None = None
+    codes: Bits | None = None
+
+    def columns(self) -> dict[str, list[Chunk]]:
+        """The bytes of its files."""
+        columns: dict[str, list[Chunk]] = {}
+        if self.graph is not None:
+            columns["graph"] = [as_bytes(faiss.serialize_index(self.graph, faiss.IO_FLAG_SKIP_STORAGE))]
+        if self.sizes is not None:
+            columns["lists"] = [as_bytes(self.sizes.astype("<i8"))]
+        if self.codec is not None:
+            columns["codec"] = [self.codec]
+        if self.codes is not None:
+            columns["codes"] = [as_bytes(self.codes)]
+        return columns
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Contents:
-    """What to write as a segment. Vectors come in chunks, so that they need never be whole in memory."""
+    """What to write as a segment.
+
+    Vectors come in chunks, so that they need never be whole in memory; ``index`` makes an index of what was
+    written, given its vectors (n, dim) as they are searched.
+    """
 
     docnos: I64
     raw: Iterable[F32]
     unit: Iterable[F32] | None  # None: the raw ones are searched
-    graph: Index | None = None
-    efs: EfTable | None = None
+    index: Callable[[F32], Made] | None = None
     pending: bool = False
 
 
 def write(root: Path, files: FileSystem, id_: int, dim: int, contents: Contents) -> Manifest:
     """Write and sync a segment's files. OSError leaves none of them behind."""
-    manifest = Manifest(id_, len(contents.docnos), dim, contents.pending, (), contents.efs)
+    manifest = Manifest(id_, len(contents.docnos), dim, contents.pending, ())
     columns: dict[str, Iterable[Chunk]] = {
         "docnos": [as_bytes(contents.docnos.astype("<i8"))],
         "raw": _rows_bytes(contents.raw),
     }
     if contents.unit is not None:
         columns["unit"] = _rows_bytes(contents.unit)
-    if contents.graph is not None:
-        columns["graph"] = [as_bytes(faiss.serialize_index(contents.graph, faiss.IO_FLAG_SKIP_STORAGE))]
+    searched = "raw" if contents.unit is None else "unit"
     entries: list[FileEntry] = []
-    try:
+
+    def put(columns: Mapping[str, Iterable[Chunk]]) -> None:
         for suffix, chunks in columns.items():
-            entries.append(FileEntry(suffix, *files.write(manifest.path(root, suffix), chunks)))
+            path = manifest.path(root, suffix)
+            started.append(path)
+            entries.append(FileEntry(suffix, *files.write(path, chunks)))
+
+    started: list[Path] = []
+    efforts = None
+    try:
+        put(columns)
+        if contents.index is not None:
+            made = contents.index(_map(manifest.path(root, searched), manifest))
+            put(made.columns())
+            efforts = made.efforts
         files.sync_directory(root / DIRECTORY)
     except BaseException:
-        for suffix in columns:
-            manifest.path(root, suffix).unlink(missing_ok=True)
+        for path in started:
+            path.unlink(missing_ok=True)
         raise
-    return replace(manifest, files=tuple(entries))
+    return replace(manifest, files=tuple(entries), efforts=efforts)
 
 
 def _rows_bytes(chunks: Iterable[F32]) -> Iterator[Chunk]:
@@ -150,17 +210,22 @@ def open_rows(root: Path, manifest: Manifest, metric: Metric) -> Rows:
             raise ShardDamaged(path, "the file is missing") from None
         if size != entry.size:
             raise ShardDamaged(path, f"{size} bytes, not {entry.size}")
-    docnos_path = manifest.path(root, "docnos")
-    packed = docnos_path.read_bytes()
-    if checksum(packed) != suffixes["docnos"].crc:
-        raise ShardDamaged(docnos_path, "the checksum does not fit")
-    docnos = np.frombuffer(packed, dtype="<i8")
+    docnos = np.frombuffer(_verified(root, manifest, suffixes["docnos"]), dtype="<i8")
     raw = _map(manifest.path(root, "raw"), manifest)
     vectors = _map(manifest.path(root, "unit"), manifest) if "unit" in suffixes else raw
     flat = flat_over(vectors, metric)
-    graph = _open_graph(root, manifest, flat, suffixes["graph"].crc) if "graph" in suffixes else None
+    near = _open_near(root, manifest, vectors, flat)
     order, ordered = sorting(docnos)
-    return Rows(docnos, raw, vectors, flat, graph, manifest.efs, manifest, order, ordered)
+    return Rows(docnos, raw, vectors, flat, near, manifest.efforts, manifest, order, ordered)
+
+
+def _verified(root: Path, manifest: Manifest, entry: FileEntry) -> bytes:
+    """The bytes of a file. ShardDamaged when they are not those that were written."""
+    path = manifest.path(root, entry.suffix)
+    data = path.read_bytes()
+    if checksum(data) != entry.crc:
+        raise ShardDamaged(path, "the checksum does not fit")
+    return data
 
 
 def _map(path: Path, manifest: Manifest) -> F32:
@@ -168,7 +233,39 @@ def _map(path: Path, manifest: Manifest) -> F32:
     return mapped.view(np.ndarray)  # keeps the map alive as its base, without a subclass's costs
 
 
-def _open_graph(root: Path, manifest: Manifest, flat: Index, crc: int) -> Index:
+def _map_bytes(path: Path, rows: int) -> Bits:
+    if not path.stat().st_size:
+        return np.empty((rows, 0), dtype=np.uint8)
+    return np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray).reshape(rows, -1)
+
+
+def _open_near(root: Path, manifest: Manifest, vectors: F32, flat: Index) -> Near | None:
+    suffixes = {entry.suffix: entry for entry in manifest.files}
+    if manifest.kind == "flat":
+        return None
+    coded = "codes" in suffixes
+    codes = _map_bytes(manifest.path(root, "codes"), manifest.rows) if coded else None
+    if manifest.kind == "hnsw":
+        graph = _open_graph(root, manifest, suffixes["graph"].crc)
+        if codes is None:
+            return plain_graph(graph, flat)
+        return _fitting(root, manifest, lambda codec: coded_graph(graph, codec, codes, flat))
+    sizes = np.frombuffer(_verified(root, manifest, suffixes["lists"]), dtype="<i8")
+    listed = vectors if codes is None else codes
+    return _fitting(root, manifest, lambda codec: over_lists(codec, sizes, listed, flat, coded=coded))
+
+
+def _fitting(root: Path, manifest: Manifest, made: Callable[[Codec], Near]) -> Near:
+    """What is made with a segment's codec."""
+    (entry,) = (entry for entry in manifest.files if entry.suffix == "codec")
+    data = _verified(root, manifest, entry)
+    try:
+        return made(Codec.unpack(data))
+    except (RuntimeError, ValueError) as error:
+        raise ShardDamaged(manifest.path(root, "codec"), f"it does not fit: {error}") from None
+
+
+def _open_graph(root: Path, manifest: Manifest, crc: int) -> Index:
     path = manifest.path(root, "graph")
     if checksum(as_bytes(np.memmap(path, dtype=np.uint8, mode="r"))) != crc:
         raise ShardDamaged(path, "the checksum does not fit")
@@ -180,15 +277,7 @@ def _open_graph(root: Path, manifest: Manifest, flat: Index, crc: int) -> Index:
         raise ShardDamaged(
             path, f"a graph of {graph.ntotal} x {graph.d}, not {manifest.rows} x {manifest.dim}"
         )
-    attach(graph, flat)
     return graph
-
-
-def attach(graph: Index, flat: Index) -> None:
-    """Let a graph that was read without vectors use those of a flat index, which stays somebody else's."""
-    graph.storage = flat
-    graph.own_fields = False
-    keep(graph, flat)  # FAISS holds a bare pointer
 
 
 def load_graph(root: Path, manifest: Manifest) -> Index:

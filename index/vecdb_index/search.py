@@ -18,8 +18,9 @@ from pyroaring import BitMap
 from vecdb_index import knn
 from vecdb_index.errors import DeadlineExceeded
 from vecdb_index.knn import F32, I64, faiss
+from vecdb_index.near import Effort, Near
 from vecdb_index.parts import Part, View, bits_of, candidate_rows, selector_of
-from vecdb_index.plan import Wish, graph_width
+from vecdb_index.plan import Wish, effort_for
 from vecdb_index.results import SearchResult
 
 # Hits that tie with the k-th are all fetched, so that the smallest ids win, but no more than this many: of
@@ -47,7 +48,7 @@ class Target:
     """A part, how to search it, and the rows that a filter left of it (None: no filter)."""
 
     part: Part
-    ef: int | None
+    effort: Effort | None  # None: exactly
     rows: I64 | None
 
     @property
@@ -59,12 +60,12 @@ class Target:
         """Scores and docnos (nq, min(k, size)), best first; docno -1 where there is no more to find."""
         k = min(k, self.size)
         rows = self.part.rows
-        if self.ef is None:
+        if self.effort is None or rows.near is None:
             return self._named(*knn.search(rows.flat, vectors, k, self._flat_params()))
-        scores, at = knn.search(rows.graph, vectors, k, self._graph_params(max(self.ef, k)))
+        scores, at = rows.near.search(vectors, k, self._near_params(rows.near, self.effort, k))
         if at.min() < 0:
             short = np.flatnonzero(at[:, -1] < 0)
-            # A graph under a selector may give up early; what it owes is there, so look at every row. Once:
+            # An index under a selector may give up early; what it owes is there, so look at every row. Once:
             # what that does not find either has no score.
             some = np.ascontiguousarray(vectors[short])
             scores[short], at[short] = knn.search(rows.flat, some, k, self._flat_params())
@@ -77,11 +78,10 @@ class Target:
             docnos[at < 0] = -1
         return scores, docnos
 
-    def _graph_params(self, ef: int) -> Any:
+    def _near_params(self, near: Near, effort: Effort, k: int) -> Any:
         if self.rows is None:
-            return self.part.graph_params(ef)
-        selector = selector_of(bits_of(self.rows, len(self.part.rows)))
-        return faiss.SearchParametersHNSW(efSearch=ef, sel=selector)
+            return self.part.near_params(near, effort, k)
+        return near.params(effort, k, selector_of(bits_of(self.rows, len(self.part.rows))))
 
     def _flat_params(self) -> Any:
         if self.rows is None:
@@ -126,8 +126,8 @@ def plan(view: View, query: Query) -> list[Target]:
         rows = None if query.matching is None else candidate_rows(part, query.matching)
         if rows is not None and not len(rows):
             continue
-        ef = graph_width(part, query.wish, query.k, None if rows is None else len(rows))
-        targets.append(Target(part, ef, rows))
+        effort = effort_for(part, query.wish, query.k, None if rows is None else len(rows))
+        targets.append(Target(part, effort, rows))
     return targets
 
 
@@ -208,12 +208,15 @@ def _cut(keys: F32, docnos: I64, query: Query) -> SearchResult:
 
 def describe(target: Target) -> dict[str, Any]:
     """A target for ``explain``."""
-    manifest = target.part.rows.manifest
+    rows, effort = target.part.rows, target.effort
+    lists = rows.near is not None and rows.near.kind == "ivf"
     return {
-        "segment": None if manifest is None else manifest.id,
-        "plan": "exact" if target.ef is None else "graph",
-        "ef": target.ef,
-        "rows": len(target.part.rows),
+        "segment": None if rows.manifest is None else rows.manifest.id,
+        "plan": "exact" if effort is None else "lists" if lists else "graph",
+        "ef": None if effort is None or lists else effort.width,
+        "nprobe": effort.width if effort is not None and lists else None,
+        "reranked": effort.depth if effort is not None else 0,
+        "rows": len(rows),
         "tombstones": target.part.dead,
         "searched": target.size,
     }

@@ -28,7 +28,7 @@ from vecdb_index.knn import F32
 from vecdb_index.matching import Matcher
 from vecdb_index.moment import Moment
 from vecdb_index.mutations import Delete, Mutation, Update, Upsert, encode
-from vecdb_index.parts import View
+from vecdb_index.parts import Rows, View
 from vecdb_index.plan import Wish
 from vecdb_index.results import ApplyResult, Row, SearchResult, SegmentStats, ShardStats
 from vecdb_index.schema import Schema, ShardOptions
@@ -125,9 +125,9 @@ class Shard(Searcher):
 
     @property
     def exact_rows(self) -> int:
-        """How many rows a search compares one by one, beside the graphs: what makes it cheap or dear."""
+        """How many rows a search compares one by one, beside the indexes: what makes it cheap or dear."""
         view = self._core.view
-        return sum(len(part.rows) for part in (*view.growing, *view.sealed) if part.rows.graph is None)
+        return sum(len(part.rows) for part in (*view.growing, *view.sealed) if part.rows.near is None)
 
     def check(self) -> None:
         """ShardClosed, ShardDamaged or ShardBroken where it serves no more."""
@@ -146,24 +146,7 @@ class Shard(Searcher):
     def stats(self) -> ShardStats:
         """Counts and states, as of now."""
         core, view = self._core, self._core.view
-        recall = core.schema.target_recall
-        segments = []
-        for part in view.sealed:
-            manifest = part.rows.manifest
-            assert manifest is not None, "sealed parts have manifests"
-            efs = manifest.efs
-            segments.append(
-                SegmentStats(
-                    id=manifest.id,
-                    kind=manifest.kind,
-                    state="pending" if manifest.pending else "indexed",
-                    rows=len(part.rows),
-                    tombstones=part.dead,
-                    bytes=manifest.size,
-                    ef=None if efs is None else efs.ef(recall, 10),
-                    recall=None if efs is None else efs.measured(recall),
-                )
-            )
+        segments = [segment_stats(part.rows, part.dead, core.schema) for part in view.sealed]
         measured = [segment.recall for segment in segments if segment.recall is not None]
         return ShardStats(
             documents=view.documents,
@@ -388,6 +371,27 @@ class Shard(Searcher):
         if any(failure.code != "not_found" for failure in result.failures):
             raise WriteRefused(result)
         return result
+
+
+def segment_stats(rows: Rows, dead: int, schema: Schema) -> SegmentStats:
+    """A sealed segment at a glance."""
+    manifest, near, efforts, recall = rows.manifest, rows.near, rows.efforts, schema.target_recall
+    assert manifest is not None, "sealed parts have manifests"
+    effort = None if near is None or efforts is None else efforts.effort(recall) or near.hardest
+    return SegmentStats(
+        id=manifest.id,
+        kind=manifest.kind,
+        storage=schema.storage if near is not None and near.coded else "f32",
+        state="pending" if manifest.pending else "indexed",
+        rows=len(rows),
+        tombstones=dead,
+        bytes=manifest.size,
+        index_bytes=manifest.index_bytes,
+        vector_bytes=manifest.vector_bytes,
+        effort=None if effort is None else effort.width,
+        reranked=0 if effort is None else effort.depth,
+        recall=None if efforts is None else efforts.measured(recall),
+    )
 
 
 def _present(rows: Sequence[Row | None]) -> list[Row]:

@@ -37,7 +37,18 @@ SHARD = collections_pb2.ShardInfo(
     unindexed=1,
     disk_bytes=100,
     segments=[
-        collections_pb2.SegmentInfo(state="sealed", index="hnsw", rows=3, bytes=90, effort=32, recall=1)
+        collections_pb2.SegmentInfo(
+            state="sealed",
+            index="hnsw",
+            rows=3,
+            bytes=90,
+            effort=32,
+            recall=1,
+            storage=collections_pb2.STORAGE_SQ8,
+            reranked=12,
+            index_bytes=20,
+            vector_bytes=60,
+        )
     ],
     content_hash=b"\x01\xff",
     replicas=["p1"],
@@ -54,6 +65,8 @@ INFO = collections_pb2.CollectionInfo(
     aliases=["current"],
     shards=[SHARD],
     bytes_per_document=33.5,
+    index_bytes_per_document=7,
+    vector_bytes_per_document=20.25,
 )
 
 
@@ -131,7 +144,12 @@ def test_a_description_says_everything(server: ScriptedServer, db: Any) -> None:
     assert (info.aliases, info.created_at) == (("current",), datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC))
     (shard,) = info.shards
     assert (shard.shard, shard.content_hash, shard.replicas, shard.leader) == (7, "01ff", ("p1",), "p1")
-    assert shard.segments == (vc.SegmentInfo("sealed", "hnsw", 3, 0, 90, 32, 1.0),)
+    assert shard.segments == (vc.SegmentInfo("sealed", "hnsw", 3, 0, 90, 32, 1.0, "sq8", 12, 20, 60),)
+    assert (info.bytes_per_document, info.index_bytes_per_document, info.vector_bytes_per_document) == (
+        33.5,
+        7.0,
+        20.25,
+    )
     assert json.dumps(dataclasses.asdict(info), default=str)
     server.script("Collections/List", collections_pb2.ListCollectionsResponse(collections=[INFO, INFO]))
     assert db.list_collections() == [info, info]

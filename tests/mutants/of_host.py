@@ -199,8 +199,8 @@ HOST = (
     Mutant(
         "a snapshot is believed before its files are here",
         "host/core.py",
-        "        elif isinstance(machine, FileMachine) and held.replica.lacks(message):",
-        "        elif False:",
+        "        if isinstance(machine, FileMachine) and held.replica.lacks(message):",
+        "        if False:",
     ),
     Mutant(
         "the log is shortened beyond a snapshot that seems to be lost",

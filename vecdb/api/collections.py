@@ -42,6 +42,7 @@ class CollectionsService:
         """The record that a configuration asks for, and its number of shards."""
         checks.name(config.name, "config.name")
         self._refuse_unserved(config)
+        index, storage = self._index(config)
         metric = convert.METRICS.get(config.metric)
         if metric is None:
             raise checks.invalid("config.metric", f"{config.metric} is unknown")
@@ -71,7 +72,7 @@ class CollectionsService:
             fingerprint=fingerprint,
             dim=dim,
             metric=metric,
-            index=convert.INDEXES[config.index],
+            index=index,
             # Kept as a double: the float32 of 0.95 on the wire is meant to be 0.95.
             target_recall=round(recall, 6),
             shards=(),
@@ -79,21 +80,30 @@ class CollectionsService:
             fields=convert.fields(config.fields, "config.fields"),
             language=config.language or "en",
             created_at_ms=0,
+            storage=storage,
         )
         return record, config.shards or 1
 
     @staticmethod
     def _refuse_unserved(config: pb.CollectionConfig) -> None:
-        if config.index not in pb.IndexKind.values():
-            raise checks.invalid("config.index", f"{config.index} is unknown")
-        if config.index not in convert.INDEXES:
-            raise checks.not_served("config.index", f"indexes of kind {pb.IndexKind.Name(config.index)}")
-        if config.storage not in (pb.STORAGE_UNSPECIFIED, pb.STORAGE_F32):
-            raise checks.not_served("config.storage", "storage kinds other than F32")
         if config.vectors:
             raise checks.not_served("config.vectors", "named vectors")
         if config.sparse_vectors:
             raise checks.not_served("config.sparse_vectors", "sparse vectors")
+
+    @staticmethod
+    def _index(config: pb.CollectionConfig) -> tuple[str, str]:
+        """The kind of index and its storage."""
+        index, storage = convert.INDEXES.get(config.index), convert.STORAGES.get(config.storage)
+        if index is None:
+            raise checks.invalid("config.index", f"{config.index} is unknown")
+        if storage is None:
+            raise checks.invalid("config.storage", f"{config.storage} is unknown")
+        if index == "flat" and storage != "f32":
+            raise checks.invalid(
+                "config.storage", "must be F32 where the index is FLAT, which compares full vectors"
+            )
+        return index, storage
 
     async def Describe(
         self, request: pb.DescribeCollectionRequest, call: Call
@@ -189,7 +199,10 @@ class CollectionsService:
             aliases=self._db.state.aliases_of(record.name),
         )
         if info.documents:
+            segments = [segment for each in stats for segment in each.segments]
             info.bytes_per_document = info.disk_bytes / info.documents
+            info.index_bytes_per_document = sum(each.index_bytes for each in segments) / info.documents
+            info.vector_bytes_per_document = sum(each.vector_bytes for each in segments) / info.documents
         return info
 
 
@@ -212,7 +225,9 @@ def shard_info(shard: int, opened: Shard, stats: ShardStats) -> pb.ShardInfo:
         content_hash=opened.content_hash(),
     )
     if stats.growing_rows:
-        info.segments.add(state="growing", index="flat", rows=stats.growing_rows, recall=1.0)
+        info.segments.add(
+            state="growing", index="flat", rows=stats.growing_rows, recall=1.0, storage=pb.STORAGE_F32
+        )
     for segment in stats.segments:
         info.segments.add(
             state="sealed",
@@ -220,7 +235,11 @@ def shard_info(shard: int, opened: Shard, stats: ShardStats) -> pb.ShardInfo:
             rows=segment.rows,
             tombstones=segment.tombstones,
             bytes=segment.bytes,
-            effort=segment.ef or 0,
+            effort=segment.effort or 0,
             recall=1.0 if segment.recall is None else segment.recall,
+            storage=convert.STORAGE_NUMBERS[segment.storage],
+            reranked=segment.reranked,
+            index_bytes=segment.index_bytes,
+            vector_bytes=segment.vector_bytes,
         )
     return info

@@ -32,10 +32,25 @@ INDEXES: Final = {
     collections_pb2.INDEX_KIND_UNSPECIFIED: "hnsw",
     collections_pb2.INDEX_KIND_HNSW: "hnsw",
     collections_pb2.INDEX_KIND_FLAT: "flat",
+    collections_pb2.INDEX_KIND_IVF: "ivf",
 }
 INDEX_NUMBERS: Final = {
     "hnsw": collections_pb2.INDEX_KIND_HNSW,
     "flat": collections_pb2.INDEX_KIND_FLAT,
+    "ivf": collections_pb2.INDEX_KIND_IVF,
+}
+STORAGES: Final = {
+    collections_pb2.STORAGE_UNSPECIFIED: "f32",
+    collections_pb2.STORAGE_F32: "f32",
+    collections_pb2.STORAGE_F16: "f16",
+    collections_pb2.STORAGE_SQ8: "sq8",
+    collections_pb2.STORAGE_RABITQ: "rabitq",
+}
+STORAGE_NUMBERS: Final = {
+    "f32": collections_pb2.STORAGE_F32,
+    "f16": collections_pb2.STORAGE_F16,
+    "sq8": collections_pb2.STORAGE_SQ8,
+    "rabitq": collections_pb2.STORAGE_RABITQ,
 }
 FIELD_TYPES: Final = {
     collections_pb2.FIELD_TYPE_KEYWORD: "keyword",
@@ -169,7 +184,7 @@ def config(record: CollectionRecord) -> collections_pb2.CollectionConfig:
         dim=record.dim,
         metric=METRIC_NUMBERS[record.metric],
         index=INDEX_NUMBERS[record.index],
-        storage=collections_pb2.STORAGE_F32,
+        storage=STORAGE_NUMBERS[record.storage],
         target_recall=record.target_recall,
         shards=len(record.shards),
         replicas=record.replicas,

@@ -170,7 +170,9 @@ class Dispatcher:
         async def serve(request: Any, context: Context) -> Any:
             with _Served(self._gate, meter) as served:
                 try:
-                    return await answer(served.admit(request), self._call(context, served))
+                    # Who calls comes first: nobody's large request is parsed before that is known.
+                    call = self._call(context, served)
+                    return await answer(served.admit(request), call)
                 except Exception as error:
                     await self._refuse(error, context, served)
 
@@ -180,9 +182,8 @@ class Dispatcher:
         async def serve(request: Any, context: Context) -> AsyncIterator[Any]:
             with _Served(self._gate, meter) as served:
                 try:
-                    request = served.admit(request)
                     call = self._call(context, served)
-                    requests = request
+                    requests = request = served.admit(request)
                     if hasattr(request, "__aiter__"):
                         requests = _well_formed(request, call.bearer.throttle)
                     async for reply in while_good(answer(requests, call), call.bearer):

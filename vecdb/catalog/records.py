@@ -17,9 +17,10 @@ FIRST_SHARD: Final = 2  # 1 is the catalogue's own group
 class CollectionRecord:
     """A collection as it was declared.
 
-    `metric` is "cosine", "dot" or "l2"; `index` "hnsw" or "flat"; `fields` are
-    pairs of name and type; `fingerprint` pins the model's, and is empty where
-    there is no model. `shards` are ids that are never used again.
+    `metric` is "cosine", "dot" or "l2"; `index` "hnsw", "flat" or "ivf";
+    `storage` "f32", "f16", "sq8" or "rabitq"; `fields` are pairs of name and
+    type; `fingerprint` pins the model's, and is empty where there is no model.
+    `shards` are ids that are never used again.
     """
 
     collection_id: int
@@ -35,6 +36,7 @@ class CollectionRecord:
     fields: tuple[tuple[str, str], ...]
     language: str
     created_at_ms: int
+    storage: str = "f32"
 
     @classmethod
     def load(cls, stored: Mapping[str, Any]) -> CollectionRecord:

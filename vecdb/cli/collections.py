@@ -45,6 +45,15 @@ class Index(StrEnum):
     IVF = "ivf"
 
 
+class Storage(StrEnum):
+    """What an index finds candidates by."""
+
+    F32 = "f32"
+    F16 = "f16"
+    SQ8 = "sq8"
+    RABITQ = "rabitq"
+
+
 @with_node
 def list_(node: Node, json: Json = False) -> None:
     """List the collections."""
@@ -81,6 +90,9 @@ def create(
         Metric | None, typer.Option(help="How near is told; cosine, or the model's, if left out.")
     ] = None,
     index: Annotated[Index, typer.Option(help="The kind of index.")] = Index.HNSW,
+    storage: Annotated[
+        Storage, typer.Option(help="What candidates are found by; hits are always scored by full vectors.")
+    ] = Storage.F32,
     target_recall: Annotated[
         float | None, typer.Option(min=0.5, max=1.0, help="The recall at k=10 to aim at; 0.95 if left out.")
     ] = None,
@@ -101,6 +113,7 @@ def create(
             dim=dim,
             metric=metric and metric.value,
             index=index.value,
+            storage=storage.value,
             target_recall=target_recall,
             shards=shards,
             fields=_fields(field),
@@ -185,7 +198,7 @@ def _show(info: CollectionInfo, json: bool) -> None:
             "fields": [f"{name}:{kind}" for name, kind in config.fields.items()],
             "documents": info.documents,
             "index state": f"{info.index_state}, {info.unindexed} rows unindexed",
-            "disk": f"{human_bytes(info.disk_bytes)}, {info.bytes_per_document:.0f} bytes a document",
+            "disk": f"{human_bytes(info.disk_bytes)}, {_bytes_a_document(info)}",
             "created": info.created_at and info.created_at.isoformat(timespec="seconds"),
         }
     )
@@ -205,6 +218,13 @@ def _show(info: CollectionInfo, json: bool) -> None:
                 for shard in info.shards
             ],
         )
+
+
+def _bytes_a_document(info: CollectionInfo) -> str:
+    return (
+        f"{info.bytes_per_document:.0f} bytes a document (index {info.index_bytes_per_document:.0f}, "
+        f"vectors {info.vector_bytes_per_document:.0f})"
+    )
 
 
 def _recall(info: CollectionInfo) -> str:

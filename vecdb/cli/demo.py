@@ -52,12 +52,13 @@ def run(*, keep: bool, data_dir: Path | None) -> int:
             node.stop()
             if data_dir is None:
                 shutil.rmtree(folder, ignore_errors=True)
+                node.log.unlink(missing_ok=True)
 
 
 def _show(node: _Node, keep: bool) -> int:
     _head("1. A node")
     _say(f"vecdb serve --data-dir {node.folder} --listen {node.address}")
-    _say(f"answers after {node.start():.1f} s")
+    _say(f"answers after {node.start():.1f} s; its log is {node.log}")
     with node.client() as db:
         _ingest(db)
         _ask(db)
@@ -197,6 +198,8 @@ class _Node:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        # Beside the folder: a data directory takes no strangers.
+        self.log = folder.with_name(folder.name + ".log")
         self._port, self._http = _free_ports()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -218,13 +221,16 @@ class _Node:
         begun = time.perf_counter()
         command = [sys.executable, "-m", "vecdb", "serve", "--data-dir", str(self.folder)]
         command += ["--listen", self.address, "--http-listen", f"127.0.0.1:{self._http}"]
-        # Its own session, so that Ctrl-C reaches the demo alone, which then stops it in order.
-        self._process = subprocess.Popen(  # noqa: S603 - our own program, and nobody else's words
-            [*command, "--log-level", "warning"], start_new_session=True
-        )
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            # Its own session, so that Ctrl-C reaches the demo alone, which then stops it in order.
+            self._process = subprocess.Popen(  # noqa: S603 - our own program, and nobody else's words
+                command, start_new_session=True, stderr=log
+            )
         while not self._answers():
             if self._process.poll() is not None or time.perf_counter() - begun > _START_SECONDS:
-                raise RuntimeError(f"the node did not start: {' '.join(command)}")
+                last = self.log.read_text(errors="replace")[-2000:]
+                raise RuntimeError(f"the node did not start: {' '.join(command)}\n{last}")
             time.sleep(0.02)
         return time.perf_counter() - begun
 

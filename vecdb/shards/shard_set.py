@@ -260,4 +260,5 @@ def schema_of(record: CollectionRecord) -> Schema:
         metric=record.metric,  # type: ignore[arg-type]
         index=record.index,  # type: ignore[arg-type]
         target_recall=record.target_recall,
+        storage=record.storage,  # type: ignore[arg-type]
     )

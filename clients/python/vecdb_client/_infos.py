@@ -85,7 +85,10 @@ class SegmentInfo:
     """One segment of a shard: "growing" or "sealed".
 
     `effort` is the efSearch or nprobe that calibration chose (0 for exact
-    search), `recall` what it measured at k=10 with it.
+    search), `reranked` how many candidates are compared again for ten hits,
+    `recall` what it measured at k=10 with both. `storage` is what candidates
+    are found by. Of its `bytes`, `index_bytes` are links, lists and codes,
+    `vector_bytes` full vectors.
     """
 
     state: str
@@ -95,6 +98,27 @@ class SegmentInfo:
     bytes: int
     effort: int
     recall: float
+    storage: str
+    reranked: int
+    index_bytes: int
+    vector_bytes: int
+
+    @classmethod
+    def of(cls, message: collections_pb2.SegmentInfo) -> SegmentInfo:
+        """The segment that the message describes."""
+        return cls(
+            state=message.state,
+            index=message.index,
+            rows=message.rows,
+            tombstones=message.tombstones,
+            bytes=message.bytes,
+            effort=message.effort,
+            recall=message.recall,
+            storage=STORAGES.word(message.storage),
+            reranked=message.reranked,
+            index_bytes=message.index_bytes,
+            vector_bytes=message.vector_bytes,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +139,6 @@ class ShardInfo:
     @classmethod
     def of(cls, message: collections_pb2.ShardInfo) -> ShardInfo:
         """The shard that the message describes; its content hash in hex."""
-        segments = tuple(
-            SegmentInfo(s.state, s.index, s.rows, s.tombstones, s.bytes, s.effort, s.recall)
-            for s in message.segments
-        )
         return cls(
             shard=message.shard,
             documents=message.documents,
@@ -126,7 +146,7 @@ class ShardInfo:
             durable_index=message.durable_index,
             unindexed=message.unindexed,
             disk_bytes=message.disk_bytes,
-            segments=segments,
+            segments=tuple(SegmentInfo.of(segment) for segment in message.segments),
             content_hash=message.content_hash.hex(),
             replicas=tuple(message.replicas),
             leader=message.leader,
@@ -138,7 +158,8 @@ class CollectionInfo:
     """What a collection is and how it does.
 
     `index_state` is "indexed" or "indexing"; `unindexed` rows are searched
-    exactly meanwhile. Recalls are at k=10; `measured_recall` is 0 where no
+    exactly meanwhile. Of `bytes_per_document`, those of the index are links,
+    lists and codes, those of vectors full vectors. Recalls are at k=10; `measured_recall` is 0 where no
     sample was taken yet. `shards` is empty in a listing.
     """
 
@@ -149,6 +170,8 @@ class CollectionInfo:
     unindexed: int
     disk_bytes: int
     bytes_per_document: float
+    index_bytes_per_document: float
+    vector_bytes_per_document: float
     calibrated_recall: float
     measured_recall: float
     model_fingerprint: str
@@ -167,6 +190,8 @@ class CollectionInfo:
             unindexed=message.unindexed,
             disk_bytes=message.disk_bytes,
             bytes_per_document=message.bytes_per_document,
+            index_bytes_per_document=message.index_bytes_per_document,
+            vector_bytes_per_document=message.vector_bytes_per_document,
             calibrated_recall=message.calibrated_recall,
             measured_recall=message.measured_recall,
             model_fingerprint=message.model_fingerprint,

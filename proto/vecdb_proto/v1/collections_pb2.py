@@ -25,21 +25,21 @@ _sym_db = _symbol_database.Default()
 from vecdb_proto.v1 import common_pb2 as vecdb_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1avecdb/v1/collections.proto\x12\x08vecdb.v1\x1a\x15vecdb/v1/common.proto\"8\n\x05\x46ield\x12\x0c\n\x04name\x18\x01 \x01(\t\x12!\n\x04type\x18\x02 \x01(\x0e\x32\x13.vecdb.v1.FieldType\"\x98\x01\n\x11NamedVectorConfig\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03\x64im\x18\x02 \x01(\r\x12 \n\x06metric\x18\x03 \x01(\x0e\x32\x10.vecdb.v1.Metric\x12\"\n\x05index\x18\x04 \x01(\x0e\x32\x13.vecdb.v1.IndexKind\x12\"\n\x07storage\x18\x05 \x01(\x0e\x32\x11.vecdb.v1.Storage\"\"\n\x12SparseVectorConfig\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xf6\x02\n\x10\x43ollectionConfig\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0b\n\x03\x64im\x18\x03 \x01(\r\x12 \n\x06metric\x18\x04 \x01(\x0e\x32\x10.vecdb.v1.Metric\x12\"\n\x05index\x18\x05 \x01(\x0e\x32\x13.vecdb.v1.IndexKind\x12\"\n\x07storage\x18\x06 \x01(\x0e\x32\x11.vecdb.v1.Storage\x12\x15\n\rtarget_recall\x18\x07 \x01(\x02\x12\x0e\n\x06shards\x18\x08 \x01(\r\x12\x10\n\x08replicas\x18\t \x01(\r\x12\x1f\n\x06\x66ields\x18\n \x03(\x0b\x32\x0f.vecdb.v1.Field\x12,\n\x07vectors\x18\x0b \x03(\x0b\x32\x1b.vecdb.v1.NamedVectorConfig\x12\x34\n\x0esparse_vectors\x18\x0c \x03(\x0b\x32\x1c.vecdb.v1.SparseVectorConfig\x12\x10\n\x08language\x18\r \x01(\t\"|\n\x0bSegmentInfo\x12\r\n\x05state\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\t\x12\x0c\n\x04rows\x18\x03 \x01(\x04\x12\x12\n\ntombstones\x18\x04 \x01(\x04\x12\r\n\x05\x62ytes\x18\x05 \x01(\x04\x12\x0e\n\x06\x65\x66\x66ort\x18\x06 \x01(\r\x12\x0e\n\x06recall\x18\x07 \x01(\x02\"\xe3\x01\n\tShardInfo\x12\r\n\x05shard\x18\x01 \x01(\x04\x12\x11\n\tdocuments\x18\x02 \x01(\x04\x12\x15\n\rapplied_index\x18\x03 \x01(\x04\x12\x15\n\rdurable_index\x18\x04 \x01(\x04\x12\x11\n\tunindexed\x18\x05 \x01(\x04\x12\x12\n\ndisk_bytes\x18\x06 \x01(\x04\x12\'\n\x08segments\x18\x07 \x03(\x0b\x32\x15.vecdb.v1.SegmentInfo\x12\x14\n\x0c\x63ontent_hash\x18\x08 \x01(\x0c\x12\x10\n\x08replicas\x18\t \x03(\t\x12\x0e\n\x06leader\x18\n \x01(\t\"\xf0\x02\n\x0e\x43ollectionInfo\x12*\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1a.vecdb.v1.CollectionConfig\x12\x15\n\rcollection_id\x18\x02 \x01(\x04\x12\x11\n\tdocuments\x18\x03 \x01(\x04\x12)\n\x0bindex_state\x18\x04 \x01(\x0e\x32\x14.vecdb.v1.IndexState\x12\x11\n\tunindexed\x18\x05 \x01(\x04\x12\x12\n\ndisk_bytes\x18\x06 \x01(\x04\x12\x19\n\x11\x63\x61librated_recall\x18\x07 \x01(\x02\x12\x17\n\x0fmeasured_recall\x18\x08 \x01(\x02\x12\x19\n\x11model_fingerprint\x18\t \x01(\t\x12\x15\n\rcreated_at_ms\x18\n \x01(\x03\x12\x0f\n\x07\x61liases\x18\x0b \x03(\t\x12#\n\x06shards\x18\x0c \x03(\x0b\x32\x13.vecdb.v1.ShardInfo\x12\x1a\n\x12\x62ytes_per_document\x18\r \x01(\x01\"\x85\x01\n\x17\x43reateCollectionRequest\x12*\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1a.vecdb.v1.CollectionConfig\x12\x15\n\rif_not_exists\x18\x02 \x01(\x08\x12\'\n\x07options\x18\x03 \x01(\x0b\x32\x16.vecdb.v1.WriteOptions\"q\n\x18\x43reateCollectionResponse\x12,\n\ncollection\x18\x01 \x01(\x0b\x32\x18.vecdb.v1.CollectionInfo\x12\'\n\x07session\x18\x02 \x01(\x0b\x32\x16.vecdb.v1.SessionToken\"T\n\x19\x44\x65scribeCollectionRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12#\n\x04read\x18\x02 \x01(\x0b\x32\x15.vecdb.v1.ReadOptions\"s\n\x1a\x44\x65scribeCollectionResponse\x12,\n\ncollection\x18\x01 \x01(\x0b\x32\x18.vecdb.v1.CollectionInfo\x12\'\n\x07session\x18\x02 \x01(\x0b\x32\x16.vecdb.v1.SessionToken\"=\n\x16ListCollectionsRequest\x12#\n\x04read\x18\x01 \x01(\x0b\x32\x15.vecdb.v1.ReadOptions\"q\n\x17ListCollectionsResponse\x12-\n\x0b\x63ollections\x18\x01 \x03(\x0b\x32\x18.vecdb.v1.CollectionInfo\x12\'\n\x07session\x18\x02 \x01(\x0b\x32\x16.vecdb.v1.SessionToken\"\xdb\x01\n\x16\x41lterCollectionRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12#\n\nadd_fields\x18\x02 \x03(\x0b\x32\x0f.vecdb.v1.Field\x12\x13\n\x0b\x64rop_fields\x18\x03 \x03(\t\x12\x1a\n\rtarget_recall\x18\x04 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\x05model\x18\x05 \x01(\tH\x01\x88\x01\x01\x12\'\n\x07options\x18\x06 \x01(\x0b\x32\x16.vecdb.v1.WriteOptionsB\x10\n\x0e_target_recallB\x08\n\x06_model\"p\n\x17\x41lterCollectionResponse\x12,\n\ncollection\x18\x01 \x01(\x0b\x32\x18.vecdb.v1.CollectionInfo\x12\'\n\x07session\x18\x02 \x01(\x0b\x32\x16.vecdb.v1.SessionToken\"0\n\x0b\x41liasChange\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\x12\n\ncollection\x18\x02 \x01(\t\"g\n\x14UpdateAliasesRequest\x12&\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x15.vecdb.v1.AliasChange\x12\'\n\x07options\x18\x02 \x01(\x0b\x32\x16.vecdb.v1.WriteOptions\"@\n\x15UpdateAliasesResponse\x12\'\n\x07session\x18\x01 \x01(\x0b\x32\x16.vecdb.v1.SessionToken\"T\n\x15\x44ropCollectionRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\'\n\x07options\x18\x02 \x01(\x0b\x32\x16.vecdb.v1.WriteOptions\"A\n\x16\x44ropCollectionResponse\x12\'\n\x07session\x18\x01 \x01(\x0b\x32\x16.vecdb.v1.SessionToken*e\n\tIndexKind\x12\x1a\n\x16INDEX_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fINDEX_KIND_FLAT\x10\x01\x12\x13\n\x0fINDEX_KIND_HNSW\x10\x02\x12\x12\n\x0eINDEX_KIND_IVF\x10\x03*i\n\x07Storage\x12\x17\n\x13STORAGE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTORAGE_F32\x10\x01\x12\x0f\n\x0bSTORAGE_F16\x10\x02\x12\x0f\n\x0bSTORAGE_SQ8\x10\x03\x12\x12\n\x0eSTORAGE_RABITQ\x10\x04*\xc0\x01\n\tFieldType\x12\x1a\n\x16\x46IELD_TYPE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46IELD_TYPE_KEYWORD\x10\x01\x12\x12\n\x0e\x46IELD_TYPE_INT\x10\x02\x12\x14\n\x10\x46IELD_TYPE_FLOAT\x10\x03\x12\x13\n\x0f\x46IELD_TYPE_BOOL\x10\x04\x12\x17\n\x13\x46IELD_TYPE_DATETIME\x10\x05\x12\x12\n\x0e\x46IELD_TYPE_GEO\x10\x06\x12\x13\n\x0f\x46IELD_TYPE_TEXT\x10\x07*\\\n\nIndexState\x12\x1b\n\x17INDEX_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13INDEX_STATE_INDEXED\x10\x01\x12\x18\n\x14INDEX_STATE_INDEXING\x10\x02\x32\xed\x03\n\x0b\x43ollections\x12O\n\x06\x43reate\x12!.vecdb.v1.CreateCollectionRequest\x1a\".vecdb.v1.CreateCollectionResponse\x12U\n\x08\x44\x65scribe\x12#.vecdb.v1.DescribeCollectionRequest\x1a$.vecdb.v1.DescribeCollectionResponse\x12K\n\x04List\x12 .vecdb.v1.ListCollectionsRequest\x1a!.vecdb.v1.ListCollectionsResponse\x12L\n\x05\x41lter\x12 .vecdb.v1.AlterCollectionRequest\x1a!.vecdb.v1.AlterCollectionResponse\x12P\n\rUpdateAliases\x12\x1e.vecdb.v1.UpdateAliasesRequest\x1a\x1f.vecdb.v1.UpdateAliasesResponse\x12I\n\x04\x44rop\x12\x1f.vecdb.v1.DropCollectionRequest\x1a .vecdb.v1.DropCollectionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1avecdb/v1/collections.proto\x12\x08vecdb.v1\x1a\x15vecdb/v1/common.proto\"8\n\x05\x46ield\x12\x0c\n\x04name\x18\x01 \x01(\t\x12!\n\x04type\x18\x02 \x01(\x0e\x32\x13.vecdb.v1.FieldType\"\x98\x01\n\x11NamedVectorConfig\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03\x64im\x18\x02 \x01(\r\x12 \n\x06metric\x18\x03 \x01(\x0e\x32\x10.vecdb.v1.Metric\x12\"\n\x05index\x18\x04 \x01(\x0e\x32\x13.vecdb.v1.IndexKind\x12\"\n\x07storage\x18\x05 \x01(\x0e\x32\x11.vecdb.v1.Storage\"\"\n\x12SparseVectorConfig\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xf6\x02\n\x10\x43ollectionConfig\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0b\n\x03\x64im\x18\x03 \x01(\r\x12 \n\x06metric\x18\x04 \x01(\x0e\x32\x10.vecdb.v1.Metric\x12\"\n\x05index\x18\x05 \x01(\x0e\x32\x13.vecdb.v1.IndexKind\x12\"\n\x07storage\x18\x06 \x01(\x0e\x32\x11.vecdb.v1.Storage\x12\x15\n\rtarget_recall\x18\x07 \x01(\x02\x12\x0e\n\x06shards\x18\x08 \x01(\r\x12\x10\n\x08replicas\x18\t \x01(\r\x12\x1f\n\x06\x66ields\x18\n \x03(\x0b\x32\x0f.vecdb.v1.Field\x12,\n\x07vectors\x18\x0b \x03(\x0b\x32\x1b.vecdb.v1.NamedVectorConfig\x12\x34\n\x0esparse_vectors\x18\x0c \x03(\x0b\x32\x1c.vecdb.v1.SparseVectorConfig\x12\x10\n\x08language\x18\r \x01(\t\"\xdd\x01\n\x0bSegmentInfo\x12\r\n\x05state\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\t\x12\x0c\n\x04rows\x18\x03 \x01(\x04\x12\x12\n\ntombstones\x18\x04 \x01(\x04\x12\r\n\x05\x62ytes\x18\x05 \x01(\x04\x12\x0e\n\x06\x65\x66\x66ort\x18\x06 \x01(\r\x12\x0e\n\x06recall\x18\x07 \x01(\x02\x12\"\n\x07storage\x18\x08 \x01(\x0e\x32\x11.vecdb.v1.Storage\x12\x10\n\x08reranked\x18\t \x01(\r\x12\x13\n\x0bindex_bytes\x18\n \x01(\x04\x12\x14\n\x0cvector_bytes\x18\x0b \x01(\x04\"\xe3\x01\n\tShardInfo\x12\r\n\x05shard\x18\x01 \x01(\x04\x12\x11\n\tdocuments\x18\x02 \x01(\x04\x12\x15\n\rapplied_index\x18\x03 \x01(\x04\x12\x15\n\rdurable_index\x18\x04 \x01(\x04\x12\x11\n\tunindexed\x18\x05 \x01(\x04\x12\x12\n\ndisk_bytes\x18\x06 \x01(\x04\x12\'\n\x08segments\x18\x07 \x03(\x0b\x32\x15.vecdb.v1.SegmentInfo\x12\x14\n\x0c\x63ontent_hash\x18\x08 \x01(\x0c\x12\x10\n\x08replicas\x18\t \x03(\t\x12\x0e\n\x06leader\x18\n \x01(\t\"\xb5\x03\n\x0e\x43ollectionInfo\x12*\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1a.vecdb.v1.CollectionConfig\x12\x15\n\rcollection_id\x18\x02 \x01(\x04\x12\x11\n\tdocuments\x18\x03 \x01(\x04\x12)\n\x0bindex_state\x18\x04 \x01(\x0e\x32\x14.vecdb.v1.IndexState\x12\x11\n\tunindexed\x18\x05 \x01(\x04\x12\x12\n\ndisk_bytes\x18\x06 \x01(\x04\x12\x19\n\x11\x63\x61librated_recall\x18\x07 \x01(\x02\x12\x17\n\x0fmeasured_recall\x18\x08 \x01(\x02\x12\x19\n\x11model_fingerprint\x18\t \x01(\t\x12\x15\n\rcreated_at_ms\x18\n \x01(\x03\x12\x0f\n\x07\x61liases\x18\x0b \x03(\t\x12#\n\x06shards\x18\x0c \x03(\x0b\x32\x13.vecdb.v1.ShardInfo\x12\x1a\n\x12\x62ytes_per_document\x18\r \x01(\x01\x12 \n\x18index_bytes_per_document\x18\x0e \x01(\x01\x12!\n\x19vector_bytes_per_document\x18\x0f \x01(\x01\"\x85\x01\n\x17\x43reateCollectionRequest\x12*\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1a.vecdb.v1.CollectionConfig\x12\x15\n\rif_not_exists\x18\x02 \x01(\x08\x12\'\n\x07options\x18\x03 \x01(\x0b\x32\x16.vecdb.v1.WriteOptions\"q\n\x18\x43reateCollectionResponse\x12,\n\ncollection\x18\x01 \x01(\x0b\x32\x18.vecdb.v1.CollectionInfo\x12\'\n\x07session\x18\x02 \x01(\x0b\x32\x16.vecdb.v1.SessionToken\"T\n\x19\x44\x65scribeCollectionRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12#\n\x04read\x18\x02 \x01(\x0b\x32\x15.vecdb.v1.ReadOptions\"s\n\x1a\x44\x65scribeCollectionResponse\x12,\n\ncollection\x18\x01 \x01(\x0b\x32\x18.vecdb.v1.CollectionInfo\x12\'\n\x07session\x18\x02 \x01(\x0b\x32\x16.vecdb.v1.SessionToken\"=\n\x16ListCollectionsRequest\x12#\n\x04read\x18\x01 \x01(\x0b\x32\x15.vecdb.v1.ReadOptions\"q\n\x17ListCollectionsResponse\x12-\n\x0b\x63ollections\x18\x01 \x03(\x0b\x32\x18.vecdb.v1.CollectionInfo\x12\'\n\x07session\x18\x02 \x01(\x0b\x32\x16.vecdb.v1.SessionToken\"\xdb\x01\n\x16\x41lterCollectionRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12#\n\nadd_fields\x18\x02 \x03(\x0b\x32\x0f.vecdb.v1.Field\x12\x13\n\x0b\x64rop_fields\x18\x03 \x03(\t\x12\x1a\n\rtarget_recall\x18\x04 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\x05model\x18\x05 \x01(\tH\x01\x88\x01\x01\x12\'\n\x07options\x18\x06 \x01(\x0b\x32\x16.vecdb.v1.WriteOptionsB\x10\n\x0e_target_recallB\x08\n\x06_model\"p\n\x17\x41lterCollectionResponse\x12,\n\ncollection\x18\x01 \x01(\x0b\x32\x18.vecdb.v1.CollectionInfo\x12\'\n\x07session\x18\x02 \x01(\x0b\x32\x16.vecdb.v1.SessionToken\"0\n\x0b\x41liasChange\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\x12\n\ncollection\x18\x02 \x01(\t\"g\n\x14UpdateAliasesRequest\x12&\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x15.vecdb.v1.AliasChange\x12\'\n\x07options\x18\x02 \x01(\x0b\x32\x16.vecdb.v1.WriteOptions\"@\n\x15UpdateAliasesResponse\x12\'\n\x07session\x18\x01 \x01(\x0b\x32\x16.vecdb.v1.SessionToken\"T\n\x15\x44ropCollectionRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\'\n\x07options\x18\x02 \x01(\x0b\x32\x16.vecdb.v1.WriteOptions\"A\n\x16\x44ropCollectionResponse\x12\'\n\x07session\x18\x01 \x01(\x0b\x32\x16.vecdb.v1.SessionToken*e\n\tIndexKind\x12\x1a\n\x16INDEX_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0fINDEX_KIND_FLAT\x10\x01\x12\x13\n\x0fINDEX_KIND_HNSW\x10\x02\x12\x12\n\x0eINDEX_KIND_IVF\x10\x03*i\n\x07Storage\x12\x17\n\x13STORAGE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTORAGE_F32\x10\x01\x12\x0f\n\x0bSTORAGE_F16\x10\x02\x12\x0f\n\x0bSTORAGE_SQ8\x10\x03\x12\x12\n\x0eSTORAGE_RABITQ\x10\x04*\xc0\x01\n\tFieldType\x12\x1a\n\x16\x46IELD_TYPE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46IELD_TYPE_KEYWORD\x10\x01\x12\x12\n\x0e\x46IELD_TYPE_INT\x10\x02\x12\x14\n\x10\x46IELD_TYPE_FLOAT\x10\x03\x12\x13\n\x0f\x46IELD_TYPE_BOOL\x10\x04\x12\x17\n\x13\x46IELD_TYPE_DATETIME\x10\x05\x12\x12\n\x0e\x46IELD_TYPE_GEO\x10\x06\x12\x13\n\x0f\x46IELD_TYPE_TEXT\x10\x07*\\\n\nIndexState\x12\x1b\n\x17INDEX_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13INDEX_STATE_INDEXED\x10\x01\x12\x18\n\x14INDEX_STATE_INDEXING\x10\x02\x32\xed\x03\n\x0b\x43ollections\x12O\n\x06\x43reate\x12!.vecdb.v1.CreateCollectionRequest\x1a\".vecdb.v1.CreateCollectionResponse\x12U\n\x08\x44\x65scribe\x12#.vecdb.v1.DescribeCollectionRequest\x1a$.vecdb.v1.DescribeCollectionResponse\x12K\n\x04List\x12 .vecdb.v1.ListCollectionsRequest\x1a!.vecdb.v1.ListCollectionsResponse\x12L\n\x05\x41lter\x12 .vecdb.v1.AlterCollectionRequest\x1a!.vecdb.v1.AlterCollectionResponse\x12P\n\rUpdateAliases\x12\x1e.vecdb.v1.UpdateAliasesRequest\x1a\x1f.vecdb.v1.UpdateAliasesResponse\x12I\n\x04\x44rop\x12\x1f.vecdb.v1.DropCollectionRequest\x1a .vecdb.v1.DropCollectionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'vecdb.v1.collections_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_INDEXKIND']._serialized_start=2758
-  _globals['_INDEXKIND']._serialized_end=2859
-  _globals['_STORAGE']._serialized_start=2861
-  _globals['_STORAGE']._serialized_end=2966
-  _globals['_FIELDTYPE']._serialized_start=2969
-  _globals['_FIELDTYPE']._serialized_end=3161
-  _globals['_INDEXSTATE']._serialized_start=3163
-  _globals['_INDEXSTATE']._serialized_end=3255
+  _globals['_INDEXKIND']._serialized_start=2925
+  _globals['_INDEXKIND']._serialized_end=3026
+  _globals['_STORAGE']._serialized_start=3028
+  _globals['_STORAGE']._serialized_end=3133
+  _globals['_FIELDTYPE']._serialized_start=3136
+  _globals['_FIELDTYPE']._serialized_end=3328
+  _globals['_INDEXSTATE']._serialized_start=3330
+  _globals['_INDEXSTATE']._serialized_end=3422
   _globals['_FIELD']._serialized_start=63
   _globals['_FIELD']._serialized_end=119
   _globals['_NAMEDVECTORCONFIG']._serialized_start=122
@@ -48,38 +48,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SPARSEVECTORCONFIG']._serialized_end=310
   _globals['_COLLECTIONCONFIG']._serialized_start=313
   _globals['_COLLECTIONCONFIG']._serialized_end=687
-  _globals['_SEGMENTINFO']._serialized_start=689
-  _globals['_SEGMENTINFO']._serialized_end=813
-  _globals['_SHARDINFO']._serialized_start=816
-  _globals['_SHARDINFO']._serialized_end=1043
-  _globals['_COLLECTIONINFO']._serialized_start=1046
-  _globals['_COLLECTIONINFO']._serialized_end=1414
-  _globals['_CREATECOLLECTIONREQUEST']._serialized_start=1417
-  _globals['_CREATECOLLECTIONREQUEST']._serialized_end=1550
-  _globals['_CREATECOLLECTIONRESPONSE']._serialized_start=1552
-  _globals['_CREATECOLLECTIONRESPONSE']._serialized_end=1665
-  _globals['_DESCRIBECOLLECTIONREQUEST']._serialized_start=1667
-  _globals['_DESCRIBECOLLECTIONREQUEST']._serialized_end=1751
-  _globals['_DESCRIBECOLLECTIONRESPONSE']._serialized_start=1753
-  _globals['_DESCRIBECOLLECTIONRESPONSE']._serialized_end=1868
-  _globals['_LISTCOLLECTIONSREQUEST']._serialized_start=1870
-  _globals['_LISTCOLLECTIONSREQUEST']._serialized_end=1931
-  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_start=1933
-  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_end=2046
-  _globals['_ALTERCOLLECTIONREQUEST']._serialized_start=2049
-  _globals['_ALTERCOLLECTIONREQUEST']._serialized_end=2268
-  _globals['_ALTERCOLLECTIONRESPONSE']._serialized_start=2270
-  _globals['_ALTERCOLLECTIONRESPONSE']._serialized_end=2382
-  _globals['_ALIASCHANGE']._serialized_start=2384
-  _globals['_ALIASCHANGE']._serialized_end=2432
-  _globals['_UPDATEALIASESREQUEST']._serialized_start=2434
-  _globals['_UPDATEALIASESREQUEST']._serialized_end=2537
-  _globals['_UPDATEALIASESRESPONSE']._serialized_start=2539
-  _globals['_UPDATEALIASESRESPONSE']._serialized_end=2603
-  _globals['_DROPCOLLECTIONREQUEST']._serialized_start=2605
-  _globals['_DROPCOLLECTIONREQUEST']._serialized_end=2689
-  _globals['_DROPCOLLECTIONRESPONSE']._serialized_start=2691
-  _globals['_DROPCOLLECTIONRESPONSE']._serialized_end=2756
-  _globals['_COLLECTIONS']._serialized_start=3258
-  _globals['_COLLECTIONS']._serialized_end=3751
+  _globals['_SEGMENTINFO']._serialized_start=690
+  _globals['_SEGMENTINFO']._serialized_end=911
+  _globals['_SHARDINFO']._serialized_start=914
+  _globals['_SHARDINFO']._serialized_end=1141
+  _globals['_COLLECTIONINFO']._serialized_start=1144
+  _globals['_COLLECTIONINFO']._serialized_end=1581
+  _globals['_CREATECOLLECTIONREQUEST']._serialized_start=1584
+  _globals['_CREATECOLLECTIONREQUEST']._serialized_end=1717
+  _globals['_CREATECOLLECTIONRESPONSE']._serialized_start=1719
+  _globals['_CREATECOLLECTIONRESPONSE']._serialized_end=1832
+  _globals['_DESCRIBECOLLECTIONREQUEST']._serialized_start=1834
+  _globals['_DESCRIBECOLLECTIONREQUEST']._serialized_end=1918
+  _globals['_DESCRIBECOLLECTIONRESPONSE']._serialized_start=1920
+  _globals['_DESCRIBECOLLECTIONRESPONSE']._serialized_end=2035
+  _globals['_LISTCOLLECTIONSREQUEST']._serialized_start=2037
+  _globals['_LISTCOLLECTIONSREQUEST']._serialized_end=2098
+  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_start=2100
+  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_end=2213
+  _globals['_ALTERCOLLECTIONREQUEST']._serialized_start=2216
+  _globals['_ALTERCOLLECTIONREQUEST']._serialized_end=2435
+  _globals['_ALTERCOLLECTIONRESPONSE']._serialized_start=2437
+  _globals['_ALTERCOLLECTIONRESPONSE']._serialized_end=2549
+  _globals['_ALIASCHANGE']._serialized_start=2551
+  _globals['_ALIASCHANGE']._serialized_end=2599
+  _globals['_UPDATEALIASESREQUEST']._serialized_start=2601
+  _globals['_UPDATEALIASESREQUEST']._serialized_end=2704
+  _globals['_UPDATEALIASESRESPONSE']._serialized_start=2706
+  _globals['_UPDATEALIASESRESPONSE']._serialized_end=2770
+  _globals['_DROPCOLLECTIONREQUEST']._serialized_start=2772
+  _globals['_DROPCOLLECTIONREQUEST']._serialized_end=2856
+  _globals['_DROPCOLLECTIONRESPONSE']._serialized_start=2858
+  _globals['_DROPCOLLECTIONRESPONSE']._serialized_end=2923
+  _globals['_COLLECTIONS']._serialized_start=3425
+  _globals['_COLLECTIONS']._serialized_end=3918
 # @@protoc_insertion_point(module_scope)

@@ -119,7 +119,7 @@ class CollectionConfig(_message.Message):
     def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., dim: _Optional[int] = ..., metric: _Optional[_Union[_common_pb2.Metric, str]] = ..., index: _Optional[_Union[IndexKind, str]] = ..., storage: _Optional[_Union[Storage, str]] = ..., target_recall: _Optional[float] = ..., shards: _Optional[int] = ..., replicas: _Optional[int] = ..., fields: _Optional[_Iterable[_Union[Field, _Mapping]]] = ..., vectors: _Optional[_Iterable[_Union[NamedVectorConfig, _Mapping]]] = ..., sparse_vectors: _Optional[_Iterable[_Union[SparseVectorConfig, _Mapping]]] = ..., language: _Optional[str] = ...) -> None: ...
 
 class SegmentInfo(_message.Message):
-    __slots__ = ("state", "index", "rows", "tombstones", "bytes", "effort", "recall")
+    __slots__ = ("state", "index", "rows", "tombstones", "bytes", "effort", "recall", "storage", "reranked", "index_bytes", "vector_bytes")
     STATE_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
@@ -127,6 +127,10 @@ class SegmentInfo(_message.Message):
     BYTES_FIELD_NUMBER: _ClassVar[int]
     EFFORT_FIELD_NUMBER: _ClassVar[int]
     RECALL_FIELD_NUMBER: _ClassVar[int]
+    STORAGE_FIELD_NUMBER: _ClassVar[int]
+    RERANKED_FIELD_NUMBER: _ClassVar[int]
+    INDEX_BYTES_FIELD_NUMBER: _ClassVar[int]
+    VECTOR_BYTES_FIELD_NUMBER: _ClassVar[int]
     state: str
     index: str
     rows: int
@@ -134,7 +138,11 @@ class SegmentInfo(_message.Message):
     bytes: int
     effort: int
     recall: float
-    def __init__(self, state: _Optional[str] = ..., index: _Optional[str] = ..., rows: _Optional[int] = ..., tombstones: _Optional[int] = ..., bytes: _Optional[int] = ..., effort: _Optional[int] = ..., recall: _Optional[float] = ...) -> None: ...
+    storage: Storage
+    reranked: int
+    index_bytes: int
+    vector_bytes: int
+    def __init__(self, state: _Optional[str] = ..., index: _Optional[str] = ..., rows: _Optional[int] = ..., tombstones: _Optional[int] = ..., bytes: _Optional[int] = ..., effort: _Optional[int] = ..., recall: _Optional[float] = ..., storage: _Optional[_Union[Storage, str]] = ..., reranked: _Optional[int] = ..., index_bytes: _Optional[int] = ..., vector_bytes: _Optional[int] = ...) -> None: ...
 
 class ShardInfo(_message.Message):
     __slots__ = ("shard", "documents", "applied_index", "durable_index", "unindexed", "disk_bytes", "segments", "content_hash", "replicas", "leader")
@@ -161,7 +169,7 @@ class ShardInfo(_message.Message):
     def __init__(self, shard: _Optional[int] = ..., documents: _Optional[int] = ..., applied_index: _Optional[int] = ..., durable_index: _Optional[int] = ..., unindexed: _Optional[int] = ..., disk_bytes: _Optional[int] = ..., segments: _Optional[_Iterable[_Union[SegmentInfo, _Mapping]]] = ..., content_hash: _Optional[bytes] = ..., replicas: _Optional[_Iterable[str]] = ..., leader: _Optional[str] = ...) -> None: ...
 
 class CollectionInfo(_message.Message):
-    __slots__ = ("config", "collection_id", "documents", "index_state", "unindexed", "disk_bytes", "calibrated_recall", "measured_recall", "model_fingerprint", "created_at_ms", "aliases", "shards", "bytes_per_document")
+    __slots__ = ("config", "collection_id", "documents", "index_state", "unindexed", "disk_bytes", "calibrated_recall", "measured_recall", "model_fingerprint", "created_at_ms", "aliases", "shards", "bytes_per_document", "index_bytes_per_document", "vector_bytes_per_document")
     CONFIG_FIELD_NUMBER: _ClassVar[int]
     COLLECTION_ID_FIELD_NUMBER: _ClassVar[int]
     DOCUMENTS_FIELD_NUMBER: _ClassVar[int]
@@ -175,6 +183,8 @@ class CollectionInfo(_message.Message):
     ALIASES_FIELD_NUMBER: _ClassVar[int]
     SHARDS_FIELD_NUMBER: _ClassVar[int]
     BYTES_PER_DOCUMENT_FIELD_NUMBER: _ClassVar[int]
+    INDEX_BYTES_PER_DOCUMENT_FIELD_NUMBER: _ClassVar[int]
+    VECTOR_BYTES_PER_DOCUMENT_FIELD_NUMBER: _ClassVar[int]
     config: CollectionConfig
     collection_id: int
     documents: int
@@ -188,7 +198,9 @@ class CollectionInfo(_message.Message):
     aliases: _containers.RepeatedScalarFieldContainer[str]
     shards: _containers.RepeatedCompositeFieldContainer[ShardInfo]
     bytes_per_document: float
-    def __init__(self, config: _Optional[_Union[CollectionConfig, _Mapping]] = ..., collection_id: _Optional[int] = ..., documents: _Optional[int] = ..., index_state: _Optional[_Union[IndexState, str]] = ..., unindexed: _Optional[int] = ..., disk_bytes: _Optional[int] = ..., calibrated_recall: _Optional[float] = ..., measured_recall: _Optional[float] = ..., model_fingerprint: _Optional[str] = ..., created_at_ms: _Optional[int] = ..., aliases: _Optional[_Iterable[str]] = ..., shards: _Optional[_Iterable[_Union[ShardInfo, _Mapping]]] = ..., bytes_per_document: _Optional[float] = ...) -> None: ...
+    index_bytes_per_document: float
+    vector_bytes_per_document: float
+    def __init__(self, config: _Optional[_Union[CollectionConfig, _Mapping]] = ..., collection_id: _Optional[int] = ..., documents: _Optional[int] = ..., index_state: _Optional[_Union[IndexState, str]] = ..., unindexed: _Optional[int] = ..., disk_bytes: _Optional[int] = ..., calibrated_recall: _Optional[float] = ..., measured_recall: _Optional[float] = ..., model_fingerprint: _Optional[str] = ..., created_at_ms: _Optional[int] = ..., aliases: _Optional[_Iterable[str]] = ..., shards: _Optional[_Iterable[_Union[ShardInfo, _Mapping]]] = ..., bytes_per_document: _Optional[float] = ..., index_bytes_per_document: _Optional[float] = ..., vector_bytes_per_document: _Optional[float] = ...) -> None: ...
 
 class CreateCollectionRequest(_message.Message):
     __slots__ = ("config", "if_not_exists", "options")

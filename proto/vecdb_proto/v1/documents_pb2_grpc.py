@@ -80,7 +80,9 @@ class DocumentsServicer:
     def Update(self, request, context):
         """Changes the payload of documents; their vectors and texts stay. Ids that
         do not exist are failures with NOT_FOUND. Where a payload would grow
-        beyond 1 MiB, nothing is changed.
+        beyond 1 MiB, nothing is changed; nor where an id is of a document whose
+        author is quarantined: FAILED_PRECONDITION (AUTHOR_QUARANTINED). A filter
+        passes over such documents.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -190,9 +190,10 @@ class HostCore:
         And until none is under way: what is fetched must not get in the way of what is being staged.
         """
         machine = held.machine
-        if held.takes_snapshot:
-            held.newer = (sender, message)
-        elif isinstance(machine, FileMachine) and held.replica.lacks(message):
+        held.newer = (sender, message) if held.takes_snapshot else None
+        if held.newer is not None:
+            return
+        if isinstance(machine, FileMachine) and held.replica.lacks(message):
             self._fetches.append(Fetch(held.id, sender, machine, message))
         else:
             self._take_snapshot(held, sender, message)
@@ -244,9 +245,10 @@ class HostCore:
             return
         held.blocked = ""
         self._guarded(held, held.replica.retry)
-        if held.offer is not None:
+        offer = held.newer or held.offer
+        if offer is not None and not held.takes_snapshot:
             # The leader waits for a word of it, and for long.
-            self._guarded(held, self._offered, held, *held.offer)
+            self._guarded(held, self._offered, held, *offer)
         self._touch(held)
 
     # What comes out
@@ -289,9 +291,6 @@ class HostCore:
         return found
 
     def _collect(self, held: Group, appends: list[Append]) -> None:
-        if held.newer is not None and not held.takes_snapshot:
-            newer, held.newer = held.newer, None
-            self._offered(held, *newer)
         out = held.replica.collect()
         appends += out.appends
         self._absorb(held, out)
@@ -399,6 +398,9 @@ class HostCore:
 
     def _done(self, held: Group, results: Sequence[object]) -> None:
         self._absorb(held, held.done(results))
+        if held.newer is not None and not held.takes_snapshot:
+            # After a while: the log may do, now that the older one is there.
+            self._retries.append(held.id)
 
     # Shortening the log
 

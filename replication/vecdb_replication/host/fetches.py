@@ -74,6 +74,9 @@ class Fetches:
         wait = self._retry_seconds
         while True:
             fetch = self._current[group]
+            if fetch.machine.applied_index >= fetch.snapshot.index:
+                # The log would do after all.
+                return False
             try:
                 async with self._slots:
                     await self._once(fetch)

@@ -17,6 +17,7 @@ from vecdb_index import AlterFields, Delete, FieldSpec, FieldType, Schema, Shard
 from vecdb_index.filters import And, Eq, Not, Range
 
 DIM = 3
+KINDS = [("flat", "f32"), *itertools.product(("hnsw", "ivf"), ("f32", "f16", "sq8", "rabitq"))]
 IDS = [f"id-{number:02d}" for number in range(24)] + ["é", "zz", "Z"]
 
 # Small whole numbers: sums and products are exact in float32, so scores are equal to the bit and ties abound.
@@ -40,10 +41,11 @@ class ShardAgainstModel(RuleBasedStateMachine):
         self.numbers = itertools.count()
         self.log: list[tuple[int, bytes]] = []
 
-    @initialize(metric=st.sampled_from(["l2", "dot"]), index=st.sampled_from(["hnsw", "flat"]))
-    def begin(self, metric: Any, index: Any) -> None:
+    @initialize(metric=st.sampled_from(["l2", "dot"]), kind=st.sampled_from(KINDS))
+    def begin(self, metric: Any, kind: Any) -> None:
         self.model = Model(metric)
-        self.schema = Schema(DIM, metric, index, fields=(FieldSpec("n", FieldType.INT),))
+        index, storage = kind
+        self.schema = Schema(DIM, metric, index, fields=(FieldSpec("n", FieldType.INT),), storage=storage)
         self.shard = Shard.create(self._fresh(), self.schema, TINY)
 
     def _fresh(self) -> Path:

@@ -12,7 +12,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import crc32c
 import msgpack
@@ -171,11 +173,24 @@ def use_after_scrub(path: Path) -> None:
         shard.search(np.ones(DIM, np.float32), 3)
 
 
-@pytest.mark.parametrize("suffix", ["docnos", "raw", "unit", "graph"])
-def test_damage_is_named(tmp_path: Path, suffix: str) -> None:
+@pytest.mark.parametrize(
+    ("suffix", "kind"),
+    [
+        ("docnos", {}),
+        ("raw", {}),
+        ("unit", {}),
+        ("graph", {}),
+        ("codes", {"storage": "sq8"}),
+        ("codec", {"storage": "rabitq"}),
+        ("codec", {"index": "ivf"}),
+        ("lists", {"index": "ivf"}),
+        ("codes", {"index": "ivf", "storage": "f16"}),
+    ],
+)
+def test_damage_is_named(tmp_path: Path, suffix: str, kind: dict[str, Any]) -> None:
     """One flipped byte in any segment file is found at opening or by the scrub, which names the file."""
     options = ShardOptions(rest_rows=1, rest_seconds=0.01, flat_rows=16)
-    with Shard.create(tmp_path / "a", SCHEMA, options) as shard:
+    with Shard.create(tmp_path / "a", replace(SCHEMA, **kind), options) as shard:
         shard.apply(history(30))
         assert shard.wait_indexed(30)
     (path,) = (tmp_path / "a" / "segments").glob(f"*.{suffix}")

@@ -14,13 +14,14 @@ import numpy.typing as npt
 import pytest
 from pyroaring import BitMap
 from shards import STILL, Document, Model, ids_of
-from vecdb_index import DeadlineExceeded, FieldSpec, FieldType, Schema, Shard, ShardOptions, documents
-from vecdb_index.calibrate import EFS, RECALLS, EfTable, calibrate, first
+from vecdb_index import DeadlineExceeded, FieldSpec, FieldType, Schema, Shard, ShardOptions, documents, knn
+from vecdb_index.calibrate import RECALLS, Efforts, Level, calibrate, first
 from vecdb_index.filters import And, Eq, FilterError, Not, Range
 from vecdb_index.growing import Block
 from vecdb_index.knn import flat_over, new_graph, normalized
+from vecdb_index.near import EFS, Effort, Near
 from vecdb_index.parts import Part, bits_of, candidate_rows, full_bits
-from vecdb_index.plan import Wish, graph_width
+from vecdb_index.plan import Wish, effort_for
 
 QUICK = ShardOptions(seal_rows=1000, rest_rows=64, rest_seconds=0.02, flat_rows=200, threads=2)
 DIM = 24
@@ -269,7 +270,8 @@ def test_bad_arguments(tmp_path: Path) -> None:
         ("dim", 65_537),
         ("dim", True),
         ("metric", "hamming"),
-        ("index", "ivf"),
+        ("index", "annoy"),
+        ("storage", "int4"),
         ("target_recall", 0.2),
     ],
 )
@@ -419,25 +421,28 @@ def test_bitmaps() -> None:
 # --- calibration and planning
 
 
+def graph_of(graph: Any) -> Near:
+    return Near("hnsw", graph, graph, graph.ntotal)
+
+
 def test_calibration_is_honest() -> None:
     """The recall measured on held-out rows is there for other queries, and tables rise."""
     graph = new_graph(DIM, "l2")
     graph.add(BASE)
     held = clustered(4556)[4300:]
-    table = calibrate(graph, graph.storage, held, None)
-    efs = [ef for _, ef, _ in table.levels]
-    assert [level for level, _, _ in table.levels] == list(RECALLS)
-    assert efs == sorted(efs)
+    table = calibrate(graph_of(graph), graph.storage, held, None)
+    widths = [level.width for level in table.levels]
+    assert [level.recall for level in table.levels] == list(RECALLS)
+    assert widths == sorted(widths)
     own = np.arange(0, 4000, 16)
-    inside = calibrate(graph, graph.storage, BASE[own], own)
-    assert inside.ef(0.95, 10) >= 10
+    inside = calibrate(graph_of(graph), graph.storage, BASE[own], own)
     wanted = truth("l2", BASE, 10)
-    import faiss
-
     for recall_level in (0.9, 0.95, 0.99):
         for made in (table, inside):
-            params = faiss.SearchParametersHNSW(efSearch=made.ef(recall_level, 10))  # type: ignore[attr-defined]
-            _, rows = graph.search(QUERIES, 10, params=params)
+            effort = made.effort(recall_level)
+            assert effort is not None
+            assert effort.depth == 0
+            _, rows = knn.search(graph, QUERIES, 10, graph_of(graph).params(effort, 10))
             assert (
                 np.mean([len(set(a) & set(b)) / 10 for a, b in zip(rows, wanted, strict=True)])
                 >= recall_level - LUCK
@@ -466,18 +471,17 @@ def test_calibration_of_almost_nothing() -> None:
     """One row, no queries, or all rows equal: the widest search, or the narrowest, but always a table."""
     graph = new_graph(2, "l2")
     graph.add(np.ones((1, 2), np.float32))
-    assert calibrate(graph, graph.storage, np.ones((3, 2), np.float32), None).ef(0.5, 10) == EFS[-1]
+    one = calibrate(graph_of(graph), graph.storage, np.ones((3, 2), np.float32), None)
+    assert one.effort(0.5) == Effort(EFS[-1])
     graph.add(np.ones((50, 2), np.float32))
-    assert (
-        calibrate(graph, graph.storage, np.ones((20, 2), np.float32), np.arange(20)).ef(0.999, 10) == EFS[0]
-    )
+    equal = calibrate(graph_of(graph), graph.storage, np.ones((20, 2), np.float32), np.arange(20))
+    assert equal.effort(0.999) == Effort(EFS[0])
 
 
-def test_widths() -> None:
-    """Beyond the calibrated levels and beyond k=10 the search widens."""
-    table = EfTable(((0.9, 16, 0.93), (0.99, 64, 0.995)))
-    assert (table.ef(0.5, 10), table.ef(0.95, 10), table.ef(0.999, 10)) == (16, 64, EFS[-1])
-    assert table.ef(0.9, 100) > 100
+def test_efforts() -> None:
+    """A level serves the recalls up to its own; beyond the last there is none."""
+    table = Efforts((Level(0.9, 16, 0.93), Level(0.99, 64, 0.995, 30)))
+    assert (table.effort(0.5), table.effort(0.95), table.effort(0.999)) == (Effort(16), Effort(64, 30), None)
     assert (table.measured(0.9), table.measured(0.999)) == (0.93, None)
 
 
@@ -486,10 +490,16 @@ def test_plans() -> None:
     block = Block(2, "l2")
     block.append(np.arange(50_000), np.ones((50_000, 2), np.float32))
     rows = block.publish(np.empty(0, np.int64)).rows
-    table = EfTable(tuple((level, 24, level) for level in RECALLS))
+    table = Efforts(tuple(Level(level, 24, level) for level in RECALLS[:-1]))
+    near = Near("hnsw", object(), object(), len(rows))
     graphed = Part(
-        type(rows)(rows.docnos, rows.raw, rows.vectors, flat_over(rows.vectors, "l2"), object(), table)
+        type(rows)(rows.docnos, rows.raw, rows.vectors, flat_over(rows.vectors, "l2"), near, table)
     )
+
+    def graph_width(part: Part, wish: Wish, k: int, matching: int | None) -> int | None:
+        effort = effort_for(part, wish, k, matching)
+        return None if effort is None else effort.width
+
     wish = Wish(0.95)
     assert graph_width(Part(rows), wish, 10, None) is None
     assert graph_width(graphed, wish, 10, None) == 24
@@ -497,6 +507,8 @@ def test_plans() -> None:
     assert graph_width(graphed, Wish(1.0), 10, None) is None
     assert graph_width(graphed, Wish(1.0, ef=70), 10, None) == 70
     assert graph_width(graphed, wish, 10, 500) is None
+    assert graph_width(graphed, wish, 100, None) == 24 + 2 * 90
+    assert graph_width(graphed, Wish(0.9999), 10, None) == EFS[-1]
     tenth, half = graph_width(graphed, wish, 10, 5000), graph_width(graphed, wish, 10, 25_000)
     assert tenth is not None
     assert half is not None

@@ -55,7 +55,7 @@ def index_all(shard: Shard) -> Build:
 
 
 def exact(shard: Shard) -> int:
-    return sum(len(part.rows) for part in shard._core.view.parts if part.rows.graph is None)
+    return sum(len(part.rows) for part in shard._core.view.parts if part.rows.near is None)
 
 
 @pytest.mark.usefixtures("no_pause")
@@ -235,7 +235,7 @@ def test_a_load_without_a_pause_is_published(tmp_path: Path, monkeypatch: pytest
         core, enough = shard._core, threading.Event()
 
         def indexed() -> int:
-            return sum(len(part.rows) for part in core.view.sealed if part.rows.graph is not None)
+            return sum(len(part.rows) for part in core.view.sealed if part.rows.near is not None)
 
         def write() -> None:
             for batch in itertools.count():

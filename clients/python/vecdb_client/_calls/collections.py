@@ -68,7 +68,8 @@ def create_collection(
     With a `model` (a name from `models()`) texts are embedded by the server,
     and `dim` and `metric` come from it; without one `dim` is needed. `metric`
     is "cosine" (the default), "dot" or "l2"; `index` is "hnsw", "flat" or
-    "ivf"; `storage` is "f32" (the default), "f16", "sq8" or "rabitq".
+    "ivf"; `storage` is what the index finds candidates by, "f32" (the default
+    and the only one of "flat"), "f16", "sq8" or "rabitq".
     `target_recall` (0.95 where left out) is the recall at k=10 that searches
     aim at. `fields` declares payload fields to index, by dotted path:
     "keyword", "int", "float", "bool", "datetime", "geo" or "text". `vectors`

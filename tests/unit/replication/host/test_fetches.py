@@ -68,6 +68,19 @@ async def test_a_lost_connection_is_tried_again() -> None:
         assert fetches.problem(G, 4) == ""
 
 
+async def test_what_the_log_has_brought_meanwhile_is_not_tried_again() -> None:
+    """A leader that kept its log after all needs no snapshot to bring a replica up."""
+    async with fetching() as (fetches, pages, arrived):
+        pages.errors = [ConnectionError("the wire broke")]
+        fetches.offer(offered(pages))
+        await until(lambda: len(pages.fetching) == 1)
+        pages.applied.append((5, b"by the log"))
+        pages.go.set()
+        await until(lambda: not fetches._tasks)
+        assert len(pages.fetching) == 1
+        assert arrived.calls == []
+
+
 async def test_what_is_no_use_is_not_tried_again() -> None:
     """Gone, damaged or no manifest: it waits for another offer, which begins at once."""
     for error in (SnapshotGone("gone"), SnapshotDamaged("bad"), ValueError("no manifest")):

@@ -297,13 +297,13 @@ WRITES = {
         "collections.Create", config(metric=9), INVALID, "BAD_ARGUMENT", "config.metric"
     ),
     "an unknown index": Case("collections.Create", config(index=9), INVALID, "BAD_ARGUMENT", "config.index"),
-    "an index not served": Case(
-        "collections.Create", config(index=collections_pb2.INDEX_KIND_IVF),
-        UNIMPLEMENTED, "NOT_IMPLEMENTED", "config.index", ("IVF",),
+    "an unknown storage": Case(
+        "collections.Create", config(storage=9), INVALID, "BAD_ARGUMENT", "config.storage"
     ),
-    "storage not served": Case(
-        "collections.Create", config(storage=collections_pb2.STORAGE_SQ8),
-        UNIMPLEMENTED, "NOT_IMPLEMENTED", "config.storage",
+    "codes that nothing would be found by": Case(
+        "collections.Create",
+        config(index=collections_pb2.INDEX_KIND_FLAT, storage=collections_pb2.STORAGE_SQ8),
+        INVALID, "BAD_ARGUMENT", "config.storage", ("F32", "FLAT"),
     ),
     "named vectors of a collection": Case(
         "collections.Create", config(vectors=[collections_pb2.NamedVectorConfig(name="v")]),

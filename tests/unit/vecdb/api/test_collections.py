@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -75,6 +76,28 @@ def test_a_collection_is_described_with_its_defaults(served: InProcessNode) -> N
     assert (segment.state, segment.rows, segment.recall) == ("growing", 1, 1.0)
     listed = served.collections.List(C.ListCollectionsRequest()).collections
     assert not any(each.shards for each in listed)
+
+
+def test_kinds_and_storages_are_served_and_told(served: InProcessNode) -> None:
+    """A collection keeps the index and storage it was made with, and tells what its segments take."""
+    config = create(served, "coded", dim=16, index=C.INDEX_KIND_IVF, storage=C.STORAGE_SQ8).config
+    assert (config.index, config.storage) == (C.INDEX_KIND_IVF, C.STORAGE_SQ8)
+    vectors = np.random.default_rng(0).standard_normal((1200, 16)).astype("<f4")
+    ids = [f"d{at}" for at in range(1200)]
+    served.documents.Upsert(
+        documents_pb2.UpsertRequest(collection="coded", ids=ids, vectors=vectors.tobytes())
+    )
+    with served.client() as client:
+        info = client.wait_indexed("coded")
+        assert [hit.id for hit in client.search("coded", vector=vectors[7], k=1)] == ["d7"]
+    (segment,) = info.shards[0].segments
+    assert (segment.index, segment.storage, segment.rows) == ("ivf", "sq8", 1200)
+    assert segment.reranked >= 10
+    assert segment.index_bytes > 16 * 1200
+    assert segment.vector_bytes >= 64 * 1200
+    assert info.index_bytes_per_document == segment.index_bytes / 1200
+    assert info.vector_bytes_per_document == segment.vector_bytes / 1200
+    assert info.index_bytes_per_document + info.vector_bytes_per_document < info.bytes_per_document
 
 
 def test_ids_of_collections_and_shards_are_never_used_again(served: InProcessNode) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,18 @@ from vecdb_replication.host import FileMachine
 from vecdb_replication.snapshots import FileEntry, FileSource, Manifest, ManifestRefused, SnapshotDamaged
 
 from tests.support.cutdisk import Cut, CutDisk
-from tests.unit.vecdb.catalog.records import record
-from vecdb.catalog import CATALOG_GROUP, CatalogMachine, CatalogState, CreateCollection, Genesis, encode
+from tests.unit.vecdb.catalog.records import record, token
+from vecdb.catalog import (
+    CATALOG_GROUP,
+    CatalogMachine,
+    CatalogState,
+    CreateCollection,
+    CreateToken,
+    Genesis,
+    QuarantineAuthor,
+    Quarantined,
+    encode,
+)
 
 
 class Direct:
@@ -41,7 +52,13 @@ class Direct:
 def filled(folder: Path) -> CatalogMachine:
     folder.mkdir()
     machine = CatalogMachine(folder / "state")
-    machine.apply([(1, encode(Genesis("c", 1))), (2, encode(CreateCollection(record("a"), 2)))])
+    commands = (
+        Genesis("c", 1),
+        CreateCollection(record("a"), 2),
+        CreateToken(token("t")),
+        QuarantineAuthor(Quarantined("eve", "spam", 5)),
+    )
+    machine.apply([(index, encode(command)) for index, command in enumerate(commands, 1)])
     return machine
 
 
@@ -55,20 +72,22 @@ async def test_the_state_of_one_is_the_state_of_the_other(tmp_path: Path) -> Non
         giver.capture()
     giver.prepare()
     index, data = giver.capture()
-    assert index == 2
+    assert index == 4
     direct = Direct(giver)
     direct.flip = True
     await taker.fetch(data, direct.source)
     assert giver.is_sending()
     assert taker.applied_index == 0
     # Two entries behind it were not for the state.
-    taker.stage(4, data)
-    with pytest.raises(LookupError, match="no snapshot of 3 was staged"):
-        taker.install(3)
+    taker.stage(6, data)
+    with pytest.raises(LookupError, match="no snapshot of 5 was staged"):
+        taker.install(5)
     for _ in range(2):
-        taker.install(4)
-    assert (taker.applied_index, taker.durable_index) == (4, 4)
-    assert taker.state.collections == giver.state.collections
+        taker.install(6)
+    assert (taker.applied_index, taker.durable_index) == (6, 6)
+    assert taker.state == replace(giver.state, applied=6)
+    assert taker.state.tokens
+    assert taker.state.quarantined
     assert seen == [taker.state]
     taker.tidy()
     again = CatalogMachine(tmp_path / "b" / "state")

@@ -31,6 +31,8 @@ INFO = pb.CollectionInfo(
     calibrated_recall=0.9712,
     created_at_ms=1_700_000_000_000,
     bytes_per_document=2549.1,
+    index_bytes_per_document=199.6,
+    vector_bytes_per_document=1024,
     shards=[pb.ShardInfo(shard=7, documents=1234, applied_index=99, durable_index=90, disk_bytes=3 << 20)],
 )
 
@@ -81,11 +83,13 @@ def test_the_types_are_the_contracts() -> None:
 def test_create_for_vectors(cli: Any, server: ScriptedServer) -> None:
     """A collection of vectors has its dimension, metric, index and recall from the command line."""
     server.script("Collections/Create", pb.CreateCollectionResponse(collection=INFO))
-    options = ("--dim", 784, "--metric", "l2", "--index", "flat", "--target-recall", 0.99, "--shards", 2)
+    options = ("--dim", 784, "--metric", "l2", "--index", "ivf", "--storage", "sq8")
+    options += ("--target-recall", 0.99, "--shards", 2)
     assert cli("collections", "create", "vecs", *options, "--json").code == 0
     (request,) = server.requests["Collections/Create"]
     config = request.config
-    assert (config.dim, config.metric, config.index, config.shards) == (784, 3, pb.INDEX_KIND_FLAT, 2)
+    assert (config.dim, config.metric, config.index, config.shards) == (784, 3, pb.INDEX_KIND_IVF, 2)
+    assert config.storage == pb.STORAGE_SQ8
     assert config.target_recall == pytest.approx(0.99)
 
 
@@ -101,7 +105,7 @@ def test_describe(cli: Any, server: ScriptedServer) -> None:
         "hnsw (f32)",
         "0.960 measured",
         "34 rows unindexed",
-        "2549 bytes a document",
+        "2549 bytes a document (index 200, vectors 1024)",
         "99",
         "90",
     ):

@@ -15,6 +15,8 @@ from vecdb_proto.v1 import access_pb2, access_pb2_grpc, documents_pb2, search_pb
 
 from tests.support.certificates import make_certificate
 from tests.support.inprocess import InProcessNode, refusal
+from vecdb.node import _is_authorized
+from vecdb.security import Authenticator, Grant, Role, Token, digest
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 
@@ -93,6 +95,17 @@ def test_tls_is_spoken_and_nothing_else(tmp_path: Path) -> None:
                 stub = access_pb2_grpc.AccessStub(channel)
                 refused = refusal(lambda stub=stub: stub.WhoAmI(access_pb2.WhoAmIRequest(), timeout=5))  # type: ignore[misc]
                 assert refused.code is grpc.StatusCode.UNAVAILABLE
+
+
+def test_metrics_are_for_those_who_may_read_everything() -> None:
+    """They name all collections, so a token for some of them does not open them; one for all does."""
+    authenticator = Authenticator(digest(TOKEN))
+    grants = {"some": (Grant("docs", Role.ADMIN),), "all": (Grant("", Role.READ),)}
+    authenticator.follow({name: Token(name, digest(name), "ann", grants[name], 1) for name in grants})
+    answers = {secret: _is_authorized(authenticator, f"Bearer {secret}") for secret in (TOKEN, "all", "some")}
+    assert answers == {TOKEN: True, "all": True, "some": False}
+    assert not _is_authorized(authenticator, "Bearer none")
+    assert not _is_authorized(authenticator, None)
 
 
 def test_off_loopback_metrics_need_the_token(tmp_path: Path) -> None:

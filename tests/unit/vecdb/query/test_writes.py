@@ -328,8 +328,12 @@ class Scripted:
         self.answers = answers
         self.shards = self
 
-    def get(self, shard: int) -> None:
+    def get(self, shard: int) -> Scripted:
         """Every shard is there."""
+        return self
+
+    def check(self) -> None:
+        """And none is damaged."""
 
     async def propose(self, group: int, data: bytes, *, frees: bool = False) -> Any:
         answer = self.answers[group]
