@@ -11,6 +11,12 @@ _HELD = (
 
 HOST = (
     Mutant(
+        "a mark on its way to the log is forgotten by a core that is made anew",
+        "host/replica.py",
+        "        self.storage.first = max(self.storage.first, state.first_index)\n",
+        "        self.storage.first = state.first_index\n",
+    ),
+    Mutant(
         "a vote waits for the clock",
         "host/core.py",
         "return bool(self._dirty or self._retries or self._outgoing)",

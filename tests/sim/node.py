@@ -100,6 +100,7 @@ class SimNode:
         """As the last life left them: records whose sync did not come to its end."""
         self._due = False
         self._told_until = 0.0
+        self._shortening: set[int] = set()
 
     @property
     def up(self) -> bool:
@@ -111,6 +112,7 @@ class SimNode:
         """Open the log and the replicas. False where it cannot be: the disk is full or fails."""
         self.life += 1
         self.reading_fails = False
+        self._shortening.clear()
         world = self.world
         try:
             self.log = self.opened()
@@ -421,12 +423,15 @@ class SimNode:
 
     def _shorten(self, group: int) -> None:
         assert self.core is not None
-        if (update := self.core.shorten(group)) is not None:
+        # One mark at a time, as the host's compaction does.
+        if group not in self._shortening and (update := self.core.shorten(group)) is not None:
+            self._shortening.add(group)
             self._submit([update], partial(self._shortened, group))
         self._work(0.05, self._drop)
 
     def _shortened(self, group: int, error: Exception | None) -> None:
         assert self.core is not None
+        self._shortening.discard(group)
         if error is not None:
             self.core.unshorten(group)
 

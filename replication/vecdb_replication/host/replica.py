@@ -451,7 +451,9 @@ class Replica:
 
     def _restart(self) -> None:
         state = self._log.state(self.group)
-        self.storage.first, self.storage.last = state.first_index, state.last_index
+        # A mark that shortens the log may be on its way to it: what it drops must not be asked for any more.
+        self.storage.first = max(self.storage.first, state.first_index)
+        self.storage.last = state.last_index
         self.storage.fresh.clear()
         self._begin()
         self._reads.again(self.node)
