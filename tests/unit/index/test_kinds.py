@@ -105,6 +105,9 @@ def test_a_kind_through_its_life(tmp_path: Path, index: Any, storage: Any, metri
         if metric != "dot":
             assert np.mean(np.array(ids_of(shard, shard.search(rows, 1).docnos)) == itself) >= 0.95
         before = shard.search(QUERIES, 10)
+        threads = knn.faiss.omp_get_max_threads()
+        assert shard.search(QUERIES[0], 10).docnos.tolist() == before.docnos[:10].tolist()
+        assert knn.faiss.omp_get_max_threads() == threads
         snapshot = shard.snapshot(tmp_path / "copy")
         content = shard.content_hash()
     for path in ("shard", "copy"):
@@ -181,7 +184,7 @@ def test_a_codec_that_does_not_fit_is_damage(tmp_path: Path) -> None:
     """What FAISS cannot read, or would read beyond its end, is named, whatever its checksum says."""
     (tmp_path / "segments").mkdir()
     codec = flat_codec("sq8", "l2", BASE)
-    efforts = Efforts((Level(0.95, 10, 1.0, 10),))
+    efforts = Efforts((Level(0.95, Effort(10, 10), 1.0),))
     graph = knn.new_graph(DIM, "l2")
     graph.add(BASE[:100])
     wrong = [
@@ -220,7 +223,7 @@ def test_plans_of_lists() -> None:
     block.append(np.arange(10_000), np.ones((10_000, 2), np.float32))
     plain = block.publish(np.empty(0, np.int64)).rows
     near = Near("ivf", object(), object(), len(plain), 100)  # re-ranked, for its two are not the same
-    part = Part(replace(plain, near=near, efforts=Efforts((Level(0.95, 8, 0.96, 30),))))
+    part = Part(replace(plain, near=near, efforts=Efforts((Level(0.95, Effort(8, 30), 0.96),))))
     wish = Wish(0.95)
     assert effort_for(part, wish, 10, None) == Effort(8, 30)
     more, half, tenth = (effort_for(part, wish, *how) for how in ((40, None), (10, 5000), (10, 1000)))

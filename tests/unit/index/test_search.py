@@ -431,7 +431,7 @@ def test_calibration_is_honest() -> None:
     graph.add(BASE)
     held = clustered(4556)[4300:]
     table = calibrate(graph_of(graph), graph.storage, held, None)
-    widths = [level.width for level in table.levels]
+    widths = [level.effort.width for level in table.levels]
     assert [level.recall for level in table.levels] == list(RECALLS)
     assert widths == sorted(widths)
     own = np.arange(0, 4000, 16)
@@ -480,9 +480,11 @@ def test_calibration_of_almost_nothing() -> None:
 
 def test_efforts() -> None:
     """A level serves the recalls up to its own; beyond the last there is none."""
-    table = Efforts((Level(0.9, 16, 0.93), Level(0.99, 64, 0.995, 30)))
+    table = Efforts((Level(0.9, Effort(16), 0.93), Level(0.99, Effort(64, 30), 0.995)))
     assert (table.effort(0.5), table.effort(0.95), table.effort(0.999)) == (Effort(16), Effort(64, 30), None)
     assert (table.measured(0.9), table.measured(0.999)) == (0.93, None)
+    assert Efforts.unpack(tuple(table.pack())) == table
+    assert Efforts.unpack(((0.9, 16, 0.93),)) == Efforts(table.levels[:1])
 
 
 def test_plans() -> None:
@@ -490,7 +492,7 @@ def test_plans() -> None:
     block = Block(2, "l2")
     block.append(np.arange(50_000), np.ones((50_000, 2), np.float32))
     rows = block.publish(np.empty(0, np.int64)).rows
-    table = Efforts(tuple(Level(level, 24, level) for level in RECALLS[:-1]))
+    table = Efforts(tuple(Level(level, Effort(24), level) for level in RECALLS[:-1]))
     near = Near("hnsw", object(), object(), len(rows))
     graphed = Part(
         type(rows)(rows.docnos, rows.raw, rows.vectors, flat_over(rows.vectors, "l2"), near, table)
