@@ -54,19 +54,14 @@ class Efforts:
 
     def effort(self, recall: float) -> Effort | None:
         """The effort for a recall at k=10; None beyond what was calibrated."""
-        level = self._level(recall)
-        return None if level is None else level.effort
+        for level in self.levels:
+            if level.recall >= recall:
+                return level.effort
+        return None
 
     def measured(self, recall: float) -> float | None:
         """The recall that the sample saw with the effort for ``recall``."""
-        level = self._level(recall)
-        return None if level is None else level.seen
-
-    def _level(self, recall: float) -> Level | None:
-        for level in self.levels:
-            if level.recall >= recall:
-                return level
-        return None
+        return next((level.seen for level in self.levels if level.recall >= recall), None)
 
     def pack(self) -> list[tuple[float, int, float, int]]:
         """As plain values."""

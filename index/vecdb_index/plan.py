@@ -53,7 +53,7 @@ def effort_for(part: Part, wish: Wish, k: int, matching: int | None) -> Effort |
         width = _lists_width(near, base, k if wish.ef is None else CALIBRATED_K, share)
     width = min(width, near.limit)
     # An exact pass also beats an index on few rows, and when k is a good part of what there is.
-    if left <= near.cost(width, left) and (matching is not None or k > CALIBRATED_K):
+    if (matching is not None or k > CALIBRATED_K) and left <= near.cost(width, left):
         return None
     return effort if width == effort.width else Effort(width, effort.depth)
 
