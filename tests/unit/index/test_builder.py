@@ -15,6 +15,7 @@ from vecdb_index import Schema, Shard, ShardDamaged, ShardOptions, core
 from vecdb_index.build import Build
 from vecdb_index.builder import Builder, choose
 from vecdb_index.calibrate import SAMPLE
+from vecdb_index.fulltext.analysis import analyzer
 from vecdb_index.growing import Block
 from vecdb_index.parts import Part, Rows
 from vecdb_index.sealed import FileEntry, Manifest
@@ -23,11 +24,13 @@ OPTIONS = ShardOptions(max_segments=3)
 
 
 def part(id_: int, living: int, dead: int = 0, *, pending: bool = False) -> Part:
-    block = Block(1, "l2")
+    block = Block(1, "l2", analyzer("en"))
     block.append(np.arange(living + dead), np.ones((living + dead, 1), np.float32))
     made = block.publish(np.arange(dead))
     manifest = Manifest(id_, living + dead, 1, pending, (FileEntry("raw", 0, 0),))
-    rows = Rows(made.rows.docnos, made.rows.raw, made.rows.vectors, made.rows.flat, manifest=manifest)
+    rows = Rows(
+        made.rows.docnos, made.rows.raw, made.rows.vectors, made.rows.flat, made.rows.words, manifest=manifest
+    )
     return Part(rows, made.alive, made.dead)
 
 

@@ -26,6 +26,8 @@ from vecdb_index import (
 from vecdb_index.calibrate import Efforts, Level
 from vecdb_index.codes import Codec, flat_codec
 from vecdb_index.filters import Range
+from vecdb_index.fulltext.analysis import analyzer
+from vecdb_index.fulltext.merge import indexed
 from vecdb_index.growing import Block
 from vecdb_index.near import Effort, Near, list_widths
 from vecdb_index.parts import Part
@@ -193,10 +195,11 @@ def test_a_codec_that_does_not_fit_is_damage(tmp_path: Path) -> None:
         Made(efforts, None, np.array([50, 49]), codec.pack(), codec.encode(BASE[:100])),
     ]
     for number, made in enumerate(wrong):
-        contents = Contents(np.arange(100), [BASE[:100]], None, lambda _, made=made: made)  # type: ignore[misc]
+        words = indexed([None] * 100, analyzer("en"))
+        contents = Contents(np.arange(100), [BASE[:100]], None, words, lambda _, made=made: made)  # type: ignore[misc]
         manifest = sealed.write(tmp_path, LocalFileSystem(), number, DIM, contents)
         with pytest.raises(ShardDamaged, match="does not fit") as caught:
-            sealed.open_rows(tmp_path, manifest, "l2")
+            sealed.open_rows(tmp_path, manifest, "l2", analyzer("en"))
         assert caught.value.path == manifest.path(tmp_path, "codec")
 
 

@@ -17,6 +17,7 @@ from shards import STILL, Document, Model, ids_of
 from vecdb_index import DeadlineExceeded, FieldSpec, FieldType, Schema, Shard, ShardOptions, documents, knn
 from vecdb_index.calibrate import RECALLS, Efforts, Level, calibrate, first
 from vecdb_index.filters import And, Eq, FilterError, Not, Range
+from vecdb_index.fulltext.analysis import analyzer
 from vecdb_index.growing import Block
 from vecdb_index.knn import flat_over, new_graph, normalized
 from vecdb_index.near import EFS, Effort, Near
@@ -383,7 +384,7 @@ def test_readers_beside_writers(tmp_path: Path) -> None:
 
 def test_tombstones_of_a_growing_block() -> None:
     """Rows added after others died are alive, whatever bits the old bitmap's last byte had."""
-    block = Block(1, "l2")
+    block = Block(1, "l2", analyzer("en"))
     dead: list[int] = []
     for start in range(0, 60, 6):
         block.append(np.arange(start, start + 6), np.ones((6, 1), np.float32))
@@ -398,7 +399,7 @@ def test_tombstones_of_a_growing_block() -> None:
 def test_candidates_of_a_part() -> None:
     """Rows of a bitmap are found the same by look-up and by table, in any order of docnos."""
     random = np.random.default_rng(0)
-    block = Block(1, "l2")
+    block = Block(1, "l2", analyzer("en"))
     block.append(np.arange(0, 3000, 3), np.ones((1000, 1), np.float32))
     part = block.publish(np.array([30, 33]))
     for size in (0, 5, 900):
@@ -489,13 +490,15 @@ def test_efforts() -> None:
 
 def test_plans() -> None:
     """Few matches are searched exactly, many through the graph, wider as they get fewer."""
-    block = Block(2, "l2")
+    block = Block(2, "l2", analyzer("en"))
     block.append(np.arange(50_000), np.ones((50_000, 2), np.float32))
     rows = block.publish(np.empty(0, np.int64)).rows
     table = Efforts(tuple(Level(level, Effort(24), level) for level in RECALLS[:-1]))
     near = Near("hnsw", object(), object(), len(rows))
     graphed = Part(
-        type(rows)(rows.docnos, rows.raw, rows.vectors, flat_over(rows.vectors, "l2"), near, table)
+        type(rows)(
+            rows.docnos, rows.raw, rows.vectors, flat_over(rows.vectors, "l2"), rows.words, near, table
+        )
     )
 
     def graph_width(part: Part, wish: Wish, k: int, matching: int | None) -> int | None:
