@@ -137,7 +137,8 @@ def test_bytes_are_told_and_fewer(tmp_path: Path) -> None:
             files = {path.suffix: path.stat().st_size for path in (shard.path / "segments").iterdir()}
             assert segment.bytes == sum(files.values())
             assert segment.vector_bytes == files[".raw"] == 4 * DIM * 1000
-            assert segment.index_bytes == segment.bytes - files[".raw"] - files[".docnos"]
+            others = files[".raw"] + files[".docnos"] + files[".words"]
+            assert segment.index_bytes == segment.bytes - others
             told[storage] = files.get(".codes", 0) / 1000
     assert told["f32"] == 0
     assert (told["f16"], told["sq8"]) == (2 * DIM, DIM)
@@ -222,7 +223,7 @@ def test_widths_of_lists() -> None:
 
 def test_plans_of_lists() -> None:
     """Lists are searched wider for more hits and under filters, and not at all where few rows match."""
-    block = Block(2, "l2")
+    block = Block(2, "l2", analyzer("en"))
     block.append(np.arange(10_000), np.ones((10_000, 2), np.float32))
     plain = block.publish(np.empty(0, np.int64)).rows
     near = Near("ivf", object(), object(), len(plain), 100)  # re-ranked, for its two are not the same
