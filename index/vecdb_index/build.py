@@ -181,7 +181,7 @@ class Build:
         )
         dim = self._schema.dim
         manifest = sealed.write(core.root, core.options.files, core.new_segment_id(), dim, contents)
-        return core.open_rows(manifest)
+        return core.open_new(manifest)
 
     def adopt(self, rows: Rows) -> None:
         """What was written stands for what was taken: read from it from now on, and let their files go."""

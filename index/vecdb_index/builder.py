@@ -152,7 +152,12 @@ class Builder:
         self._delay, self._core.error = _RETRY[0], None
 
     def _replace(self, new: Rows | None, old: Iterable[int], block: Block | None = None) -> None:
-        self._core.replace(new, old, block)
+        try:
+            self._core.replace(new, old, block)
+        except BaseException:
+            if new is not None and new.manifest is not None:
+                self._core.discard(new.manifest)
+            raise
         self._succeeded()
 
     def _turn(self) -> float | None:
@@ -210,7 +215,7 @@ class Builder:
         manifest = sealed.write(
             core.root, core.options.files, core.new_segment_id(), core.schema.dim, contents
         )
-        self._replace(core.open_rows(manifest), (), block)
+        self._replace(core.open_new(manifest), (), block)
 
     def _words_of(self, held: Rows, rows: I64) -> Iterator[Chunk]:
         """The words of some rows, in their order."""
@@ -323,7 +328,7 @@ class Builder:
         manifest = sealed.write_words(
             core.root, core.options.files, rows.manifest, core.new_segment_id(), words
         )
-        self._replace(core.open_rows(manifest), {rows.id})
+        self._replace(core.open_new(manifest), {rows.id})
 
 
 def choose(parts: tuple[Part, ...], options: ShardOptions) -> list[Part]:

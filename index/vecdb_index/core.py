@@ -390,6 +390,20 @@ class Core:
         """Map a segment's files. ShardDamaged, naming one that is not what the manifest says."""
         return sealed.open_rows(self.root, manifest, self.schema.metric, self.words)
 
+    def open_new(self, manifest: Manifest) -> Rows:
+        """Map the files of a segment that has just been written. What cannot be mapped is removed."""
+        try:
+            return self.open_rows(manifest)
+        except BaseException:
+            self.discard(manifest)
+            raise
+
+    def discard(self, manifest: Manifest) -> None:
+        """Remove the files of a segment that no transaction names: tried again, they would fill the disk."""
+        if self.broken is None:  # else the transaction that names it may be on disk
+            for path in manifest.paths(self.root):
+                path.unlink(missing_ok=True)
+
     def rotate(self) -> None:
         """Close the active block, so that it can be sealed."""
         with self.lock:
