@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,8 @@ from vecdb_index.filters import Range
 from vecdb_index.fulltext.analysis import analyzer
 from vecdb_index.fulltext.merge import indexed
 from vecdb_index.growing import Block
-from vecdb_index.near import Effort, Near, list_widths
+from vecdb_index.indexing import measure_graph, vectors_of
+from vecdb_index.near import Effort, Near, list_widths, plain_graph
 from vecdb_index.parts import Part
 from vecdb_index.plan import Wish, effort_for
 from vecdb_index.sealed import Contents, Made
@@ -243,3 +246,42 @@ def test_plans_of_lists() -> None:
     assert effort_for(part, Wish(0.99), 10, None) == Effort(100, 512)
     assert effort_for(part, Wish(0.95, ef=3), 1000, None) == Effort(3, 30)
     assert effort_for(part, Wish(0.95, ef=10**9), 10, None) == Effort(100, 30)
+
+
+@pytest.mark.parametrize(
+    ("index", "storage"), [("hnsw", "sq8"), ("hnsw", "rabitq"), ("ivf", "f32"), ("ivf", "rabitq")]
+)
+def test_a_segment_that_nobody_has_is_let_go_at_once(tmp_path: Path, index: Any, storage: Any) -> None:
+    """What maps a segment's files goes with the last who holds it, so that unlinked files free their disk."""
+    gc.collect()
+    gc.disable()
+    try:
+        with Shard.create(tmp_path / "shard", Schema(DIM, "l2", index, storage=storage), OPTIONS) as shard:
+            write(shard, 0, 400)
+            assert shard.wait_indexed(60)
+            (segment,) = shard._core.view.sealed
+            manifest = segment.rows.manifest
+            assert manifest is not None
+            rows = sealed.open_rows(shard.path, manifest, "l2")
+            near = rows.near
+            assert near is not None
+            gone = [weakref.ref(held) for held in (rows.vectors.base, near.finder, near.index)]
+            del rows, near
+            assert [held() for held in gone] == [None] * 3
+    finally:
+        gc.enable()
+
+
+def test_a_graph_lent_to_codes_gets_its_vectors_back(tmp_path: Path) -> None:
+    """Vectors that only the graph kept alive are its own again after it was measured by codes."""
+    graph, flat = knn.new_graph(DIM, "l2"), knn.faiss.IndexFlat(DIM, knn.faiss_metric("l2"))
+    graph.add(BASE[:500])
+    flat.add(BASE[:500])
+    plain_graph(graph, flat)
+    held = weakref.ref(flat)
+    del flat
+    measured = measure_graph(graph, Schema(DIM, "l2", storage="sq8"), QUERIES, None)
+    assert held() is not None
+    assert np.array_equal(vectors_of(graph), BASE[:500])
+    assert measured.codec is not None
+    assert (graph.d, graph.ntotal) == (DIM, 500)
