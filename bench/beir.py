@@ -1,4 +1,4 @@
-"""Retrieval quality of an embedding model on a collection in BEIR's format.
+"""Retrieval quality of an embedding model, of BM25 and of both together, on a collection in BEIR's format.
 
     python -m bench.beir FOLDER                                # wordllama-256
     python -m bench.beir FOLDER --model wordllama-64
@@ -6,7 +6,8 @@
 
 FOLDER holds corpus.jsonl, queries.jsonl and the judgements (qrels.tsv, or
 qrels/test.tsv as BEIR ships them). Search is exact, so that the figures are
-the model's alone. nDCG has linear gains and base-2 discounts, as trec_eval's
+the model's alone; BM25 and hybrid search are the engine's, in a shard of its
+own, with the weights that a node gives the model. nDCG has linear gains and base-2 discounts, as trec_eval's
 ndcg_cut and BEIR's tables (Thakur et al., 2021).
 """
 
@@ -14,17 +15,23 @@ import argparse
 import csv
 import json
 import sys
+import tempfile
 import time
 import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from vecdb_index import Schema, Shard, parse_words
 
+from vecdb.catalog import CollectionRecord
 from vecdb.models import Embedder, ModelError, ModelRegistry, bundled_models, parse_models
+from vecdb.query.questions import Fused, Nearest, Questions, Weights, Worded
+from vecdb.query.wanted import Wanted
 
 _CHUNK = 256
 _LATENCY_QUERIES = 200
@@ -48,6 +55,8 @@ class Figures:
     documents: int
     queries: int
     ndcg_at_10: float
+    bm25_ndcg_at_10: float
+    hybrid_ndcg_at_10: float
     recall_at_10: float
     recall_at_100: float
     load_seconds: float
@@ -101,23 +110,52 @@ def measure(model: Embedder, data: Collection, load_seconds: float) -> Figures:
         model.embed_queries([question])
         latencies.append(time.perf_counter() - started)
 
-    scores = _scores(model.embed_queries(questions), passages, model.metric)
+    vectors = model.embed_queries(questions)
+    scores = _scores(vectors, passages, model.metric)
     best = np.argsort(-scores, axis=1, kind="stable")[:, :100]
     rankings = [[ids[i] for i in row] for row in best]
     relevant = [data.judgements[query] for query in data.queries]
     pairs = list(zip(rankings, relevant, strict=True))
+    worded, fused = _in_words(model, data, passages, vectors)
     return Figures(
         model=model.name,
         dim=model.dim,
         documents=len(ids),
         queries=len(questions),
         ndcg_at_10=float(np.mean([ndcg(r[:10], good) for r, good in pairs])),
+        bm25_ndcg_at_10=float(np.mean([ndcg(r, good) for r, good in zip(worded, relevant, strict=True)])),
+        hybrid_ndcg_at_10=float(np.mean([ndcg(r, good) for r, good in zip(fused, relevant, strict=True)])),
         recall_at_10=float(np.mean([len(good.keys() & set(r[:10])) / len(good) for r, good in pairs])),
         recall_at_100=float(np.mean([len(good.keys() & set(r)) / len(good) for r, good in pairs])),
         load_seconds=load_seconds,
         passages_per_second=len(ids) / took,
         query_p50_ms=float(np.median(latencies)) * 1e3,
     )
+
+
+def _in_words(
+    model: Embedder, data: Collection, passages: npt.NDArray[np.float32], vectors: npt.NDArray[np.float32]
+) -> tuple[list[list[str]], list[list[str]]]:
+    """The first ten by BM25 and by hybrid search, for each question."""
+    ids, texts = list(data.documents), list(data.documents.values())
+    words = Worded(tuple(parse_words(text, plain=True) for text in data.queries.values()))
+    wanted = Wanted(10, exact=True)
+    schema = Schema(passages.shape[1], model.metric, index="flat")
+    with tempfile.TemporaryDirectory() as folder, Shard.create(Path(folder) / "shard", schema) as shard:
+        for start in range(0, len(ids), _CHUNK):
+            some = slice(start, start + _CHUNK)
+            shard.upsert(ids[some], passages[some], None, texts[some])
+        fused = Fused(Nearest(vectors), words, Weights(model.hybrid_weight, 1.0))
+        return _first(shard, words, wanted), _first(shard, fused, wanted)
+
+
+def _first(shard: Shard, questions: Questions, wanted: Wanted) -> list[list[str]]:
+    record = CollectionRecord(
+        0, "", "", "", shard.schema.dim, shard.schema.metric, "flat", 1.0, (1,), 1, (), "en", 0
+    )
+    (answer,) = questions.answers([shard], record, wanted)
+    rows = iter(shard.fetch(answer.docnos, payload=False, text=False))
+    return [[row.id for row in islice(rows, count) if row] for count in answer.counts.tolist()]
 
 
 def _scores(
@@ -137,6 +175,8 @@ def _print(figures: Figures) -> None:
     print(f"{figures.model} ({figures.dim} dimensions), {figures.documents} documents, ", end="")
     print(f"{figures.queries} queries")
     print(f"  nDCG@10     {figures.ndcg_at_10:.4f}")
+    print(f"  of BM25     {figures.bm25_ndcg_at_10:.4f}")
+    print(f"  of hybrid   {figures.hybrid_ndcg_at_10:.4f}")
     print(f"  recall@10   {figures.recall_at_10:.4f}")
     print(f"  recall@100  {figures.recall_at_100:.4f}")
     print(f"  load        {figures.load_seconds:.2f} s")

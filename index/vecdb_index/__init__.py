@@ -19,6 +19,7 @@ from vecdb_index.errors import (
 )
 from vecdb_index.files import FileSystem, LocalFileSystem
 from vecdb_index.filters import FieldSpec, FieldType
+from vecdb_index.fulltext import WordQuery, WordStatistics, parse_words
 from vecdb_index.moment import Moment
 from vecdb_index.mutations import AlterFields, Delete, Mutation, Update, Upsert, decode, encode
 from vecdb_index.quarantine import Quarantine
@@ -68,8 +69,11 @@ __all__ = [
     "UnknownMutation",
     "Update",
     "Upsert",
+    "WordQuery",
+    "WordStatistics",
     "WriteRefused",
     "decode",
     "encode",
+    "parse_words",
     "verify_snapshot",
 ]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import numpy as np
@@ -22,6 +22,8 @@ import numpy as np
 from vecdb_index import sealed
 from vecdb_index.calibrate import FEW, SAMPLE
 from vecdb_index.core import Core
+from vecdb_index.files import Chunk
+from vecdb_index.fulltext.merge import Source, merged
 from vecdb_index.indexing import index_lists, measure_graph
 from vecdb_index.knn import F32, I64, Index, faiss, faiss_metric, new_graph
 from vecdb_index.lists import cluster
@@ -174,11 +176,12 @@ class Build:
             docnos=docnos if order is None else docnos[order],
             raw=self._pieces.chunks(order, raw=True),
             unit=self._pieces.chunks(order) if self._pieces.has_unit else None,
+            words=self._words(order),
             index=index,
         )
-        dim, metric = self._schema.dim, self._schema.metric
+        dim = self._schema.dim
         manifest = sealed.write(core.root, core.options.files, core.new_segment_id(), dim, contents)
-        return sealed.open_rows(core.root, manifest, metric)
+        return core.open_new(manifest)
 
     def adopt(self, rows: Rows) -> None:
         """What was written stands for what was taken: read from it from now on, and let their files go."""
@@ -189,6 +192,26 @@ class Build:
         self._pieces = Pieces()
         self._pieces.append(Piece(rows, np.arange(len(rows), dtype=np.int64)))
         self.written = len(rows)
+
+    def _words(self, order: I64 | None) -> Iterator[Chunk]:
+        """The words of all rows in the order in which they are written, from those of their sources."""
+        core, count = self._core, len(self._pieces)
+        places = np.arange(count, dtype=np.int64)
+        if order is not None:
+            places[order] = np.arange(count, dtype=np.int64)
+        sources: dict[int, tuple[Rows, I64]] = {}
+        begin = 0
+        for piece in self._pieces.items:
+            fresh = (piece.source, np.full(len(piece.source), -1, dtype=np.int64))
+            _, targets = sources.setdefault(piece.source.id, fresh)
+            targets[piece.rows] = places[begin : begin + len(piece)]
+            begin += len(piece)
+        runs = [
+            Source(run.postings, targets[run.first : run.end])
+            for rows, targets in sources.values()
+            for run in rows.words.runs(rows.docnos, core.texts)
+        ]
+        return merged(runs, count, core.words)
 
     def _index(self, sample: int) -> tuple[I64 | None, Callable[[F32], Made] | None]:
         """The order to write rows in (None: as they were taken), and what makes their index (None: none).

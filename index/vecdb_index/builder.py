@@ -9,7 +9,9 @@ One thread a shard does one thing at a time, a turn, the most urgent first:
 3. take sealed rows that wait into a graph, a step, and those of segments with many tombstones;
 4. write the segment when nothing is left to take in and the load pauses;
 5. at rest, seal what grows, if it is more than a few rows;
-6. with nothing else to do, merge segments where there are too many, and rebuild those with many tombstones.
+6. with nothing else to do, merge segments where there are too many, rebuild those with many tombstones, and
+give
+   words to those that an older version wrote.
 
 What holds between any two of them, and is what the order of things below is for:
 
@@ -42,15 +44,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
+
+import numpy as np
 
 from vecdb_index import sealed
 from vecdb_index.build import Build
 from vecdb_index.core import Core
 from vecdb_index.errors import ShardClosed, ShardDamaged
+from vecdb_index.files import Chunk
+from vecdb_index.fulltext.merge import Source, indexed, merged
 from vecdb_index.growing import Block
-from vecdb_index.knn import faiss
+from vecdb_index.knn import I64, faiss
 from vecdb_index.parts import Part, Rows, View
 from vecdb_index.schema import ShardOptions
 
@@ -102,7 +108,9 @@ class Builder:
 
     def settled(self, view: View) -> bool:
         """Whether the shard is as it will be at rest."""
-        return not self.waiting(view) and len(view.growing) < 2 and not choose(view.sealed, self._options)
+        if self.waiting(view) or len(view.growing) > 1:
+            return False
+        return not choose(view.sealed, self._options) and _lacking_words(view) is None
 
     def wait_settled(self, timeout: float | None) -> bool:
         """Wait for it; False when the time passes or the shard closes before."""
@@ -144,7 +152,12 @@ class Builder:
         self._delay, self._core.error = _RETRY[0], None
 
     def _replace(self, new: Rows | None, old: Iterable[int], block: Block | None = None) -> None:
-        self._core.replace(new, old, block)
+        try:
+            self._core.replace(new, old, block)
+        except BaseException:
+            if new is not None and new.manifest is not None:
+                self._core.discard(new.manifest)
+            raise
         self._succeeded()
 
     def _turn(self) -> float | None:
@@ -196,12 +209,24 @@ class Builder:
             docnos=held.docnos[rows],
             raw=[held.raw[rows]],
             unit=None if held.vectors is held.raw else [held.vectors[rows]],
+            words=self._words_of(held, rows),
             pending=True,
         )
         manifest = sealed.write(
             core.root, core.options.files, core.new_segment_id(), core.schema.dim, contents
         )
-        self._replace(sealed.open_rows(core.root, manifest, core.schema.metric), (), block)
+        self._replace(core.open_new(manifest), (), block)
+
+    def _words_of(self, held: Rows, rows: I64) -> Iterator[Chunk]:
+        """The words of some rows, in their order."""
+        core = self._core
+        if not core.has_texts(int(held.docnos.min()), int(held.docnos.max())):
+            return indexed([None] * len(rows), core.words)
+        targets = np.full(len(held), -1, dtype=np.int64)
+        targets[rows] = np.arange(len(rows))
+        runs = held.words.runs(held.docnos, core.texts)
+        sources = [Source(run.postings, targets[run.first : run.end]) for run in runs]
+        return merged(sources, len(rows), core.words)
 
     def _drop_empty(self, view: View) -> bool:
         """Forget segments whose rows are all dead; whether there was any."""
@@ -286,10 +311,24 @@ class Builder:
     def _tidy(self, view: View) -> float | None:
         """Merge or rebuild, if the shard needs it."""
         chosen = choose(view.sealed, self._options)
-        if not chosen:
+        if chosen:
+            self._begin(chosen)
+            return 0.0
+        lacking = _lacking_words(view)
+        if lacking is None:
             return None
-        self._begin(chosen)
+        self._give_words(lacking)
         return 0.0
+
+    def _give_words(self, part: Part) -> None:
+        """Put a segment with words in the place of one without; its other files stay what they are."""
+        core, rows = self._core, part.rows
+        assert rows.manifest is not None, "sealed rows have manifests"
+        words = self._words_of(rows, np.arange(len(rows), dtype=np.int64))
+        manifest = sealed.write_words(
+            core.root, core.options.files, rows.manifest, core.new_segment_id(), words
+        )
+        self._replace(core.open_new(manifest), {rows.id})
 
 
 def choose(parts: tuple[Part, ...], options: ShardOptions) -> list[Part]:
@@ -310,6 +349,11 @@ def choose(parts: tuple[Part, ...], options: ShardOptions) -> list[Part]:
         chosen.append(part)
         total += part.living
     return chosen
+
+
+def _lacking_words(view: View) -> Part | None:
+    """A segment whose words are in no file."""
+    return next((part for part in view.sealed if not part.rows.words.kept), None)
 
 
 def _due(build: Build) -> bool:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -42,9 +42,8 @@ class Level:
     """The effort for a recall at k=10, and the recall that the sample saw with it."""
 
     recall: float
-    width: int
+    effort: Effort
     seen: float
-    depth: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,25 +54,25 @@ class Efforts:
 
     def effort(self, recall: float) -> Effort | None:
         """The effort for a recall at k=10; None beyond what was calibrated."""
-        level = self._level(recall)
-        return None if level is None else Effort(level.width, level.depth)
+        for level in self.levels:
+            if level.recall >= recall:
+                return level.effort
+        return None
 
     def measured(self, recall: float) -> float | None:
         """The recall that the sample saw with the effort for ``recall``."""
-        level = self._level(recall)
-        return None if level is None else level.seen
-
-    def _level(self, recall: float) -> Level | None:
-        return next((level for level in self.levels if level.recall >= recall), None)
+        return next((level.seen for level in self.levels if level.recall >= recall), None)
 
     def pack(self) -> list[tuple[float, int, float, int]]:
         """As plain values."""
-        return [(level.recall, level.width, level.seen, level.depth) for level in self.levels]
+        return [(level.recall, level.effort.width, level.seen, level.effort.depth) for level in self.levels]
 
     @classmethod
-    def unpack(cls, packed: tuple[tuple[float, int, float, int], ...]) -> Efforts:
-        """The inverse of ``pack``."""
-        return cls(tuple(Level(*level) for level in packed))
+    def unpack(cls, packed: tuple[tuple[Any, ...], ...]) -> Efforts:
+        """The inverse of ``pack``; levels without a depth were written before there were codes."""
+        return cls(
+            tuple(Level(recall, Effort(width, *depth), seen) for recall, width, seen, *depth in packed)
+        )
 
 
 def calibrate(near: Near, flat: Index, queries: F32, own_rows: I64 | None) -> Efforts:
@@ -84,7 +83,7 @@ def calibrate(near: Near, flat: Index, queries: F32, own_rows: I64 | None) -> Ef
     widths, hardest = near.widths, near.hardest
     k = min(CALIBRATED_K, flat.ntotal - 1)
     if k < 1 or not len(queries):
-        return Efforts(tuple(Level(recall, hardest.width, 1.0, hardest.depth) for recall in RECALLS))
+        return Efforts(tuple(Level(recall, hardest, 1.0) for recall in RECALLS))
     margin = INSIDE_MARGIN if near.kind == "hnsw" and own_rows is not None else HELD_OUT_MARGIN
     whole = _sample(flat, queries, own_rows, k)
     quarter = whole.thinned() if len(queries) >= 4 * FEW else whole
@@ -109,7 +108,7 @@ def calibrate(near: Near, flat: Index, queries: F32, own_rows: I64 | None) -> Ef
         enough = np.flatnonzero(reckoned >= recall)
         last = int(enough[0]) if len(enough) else len(seen) - 1
         depth = min(last + 1, near.deepest(widths[at]))
-        levels.append(Level(recall, widths[at], float(seen[last]), depth))
+        levels.append(Level(recall, Effort(widths[at], depth), float(seen[last])))
     return Efforts(tuple(levels))
 
 

@@ -24,7 +24,7 @@ from pyroaring import BitMap
 
 from vecdb_index import sealed
 from vecdb_index.apply import Applier, Effects
-from vecdb_index.documents import vectors_of
+from vecdb_index.documents import have_texts, texts_of, vectors_of
 from vecdb_index.errors import (
     ShardBroken,
     ShardClosed,
@@ -35,6 +35,7 @@ from vecdb_index.errors import (
 )
 from vecdb_index.files import checksum
 from vecdb_index.filters import FieldIndexes
+from vecdb_index.fulltext.analysis import Analyzer, analyzer
 from vecdb_index.growing import Block
 from vecdb_index.hashing import MultisetHash
 from vecdb_index.hidden import NOBODY, Hidden
@@ -120,7 +121,7 @@ class Core:
         dropped = sealed.remove_orphans(self.root, self.options.files, manifests, self._next_segment)
         self.indexes = FieldIndexes(self.schema.fields)
         gone = np.array(dead, dtype=np.int64)
-        opened = [sealed.open_rows(self.root, manifest, self.schema.metric) for manifest in manifests]
+        opened = [self.open_rows(manifest) for manifest in manifests]
         parts = tuple(Part(rows).without_docnos(gone) for rows in opened)
         self.blocks = self._load_growing(gone)
         self.view = View(applied, documents, parts, self._growing())
@@ -155,7 +156,7 @@ class Core:
         return tuple(blocks)
 
     def _new_block(self) -> Block:
-        return Block(self.schema.dim, self.schema.metric)
+        return Block(self.schema.dim, self.schema.metric, self.words)
 
     def close(self) -> None:
         """Checkpoint, close the database and unlock the directory."""
@@ -356,6 +357,23 @@ class Core:
         with self.lock:
             return self._content.digest()
 
+    # --- words ---------------------------------------------------------------------------------------------
+
+    @property
+    def words(self) -> Analyzer:
+        """What makes terms of this shard's texts."""
+        return analyzer(self.schema.language)
+
+    def texts(self, docnos: I64) -> dict[int, str | None]:
+        """Texts by docno, see ``texts_of``."""
+        with self.store.reading() as connection:
+            return texts_of(connection, docnos.tolist())
+
+    def has_texts(self, first: int, last: int) -> bool:
+        """Whether any document with a docno from the first to the last has a text."""
+        with self.store.reading() as connection:
+            return have_texts(connection, first, last)
+
     # --- the builder's changes -----------------------------------------------------------------------------
 
     def new_segment_id(self) -> int:
@@ -367,6 +385,24 @@ class Core:
             self._next_segment = id_ + 1
             self._committed()
             return id_
+
+    def open_rows(self, manifest: Manifest) -> Rows:
+        """Map a segment's files. ShardDamaged, naming one that is not what the manifest says."""
+        return sealed.open_rows(self.root, manifest, self.schema.metric, self.words)
+
+    def open_new(self, manifest: Manifest) -> Rows:
+        """Map the files of a segment that has just been written. What cannot be mapped is removed."""
+        try:
+            return self.open_rows(manifest)
+        except BaseException:
+            self.discard(manifest)
+            raise
+
+    def discard(self, manifest: Manifest) -> None:
+        """Remove the files of a segment that no transaction names: tried again, they would fill the disk."""
+        if self.broken is None:  # else the transaction that names it may be on disk
+            for path in manifest.paths(self.root):
+                path.unlink(missing_ok=True)
 
     def rotate(self) -> None:
         """Close the active block, so that it can be sealed."""

@@ -133,6 +133,23 @@ def died_since(view: View, latest: View) -> BitMap:
     return BitMap() if latest is view.whole else view.universe() - latest.universe()
 
 
+def texts_of(connection: sqlite3.Connection, docnos: Sequence[int]) -> dict[int, str | None]:
+    """Texts by docno: None for documents without one; those that are gone are left out."""
+    found: dict[int, str | None] = {}
+    for some in _chunks(docnos):
+        marks = ",".join("?" * len(some))
+        found.update(connection.execute(f"SELECT docno, text FROM docs WHERE docno IN ({marks})", some))
+    return found
+
+
+def have_texts(connection: sqlite3.Connection, first: int, last: int) -> bool:
+    """Whether any document with a docno from the first to the last has a text."""
+    found = connection.execute(
+        "SELECT 1 FROM docs WHERE docno BETWEEN ? AND ? AND text IS NOT NULL LIMIT 1", (first, last)
+    )
+    return found.fetchone() is not None
+
+
 def vectors_of(view: View, docnos: I64) -> tuple[F32, Flags]:
     """Raw vectors (n, dim) of docnos, and which of them the view has a row for."""
     parts = view.sealed + view.growing

@@ -12,6 +12,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from vecdb_index.fulltext.analysis import Analyzer
+from vecdb_index.fulltext.words import Gathered
 from vecdb_index.knn import F32, I64, flat_over, normalized
 from vecdb_index.parts import Part, Rows, full_bits
 from vecdb_index.schema import Metric
@@ -22,8 +24,9 @@ _FIRST_ROWS: Final = 256
 class Block:
     """Rows that will be sealed together. Used by the writer alone; ``part`` is what others see."""
 
-    def __init__(self, dim: int, metric: Metric) -> None:
+    def __init__(self, dim: int, metric: Metric, words: Analyzer) -> None:
         self._dim, self._metric = dim, metric
+        self._words = Gathered(words)
         self._docnos: I64 = np.empty(0, dtype=np.int64)
         self._raw: F32 = np.empty((0, dim), dtype=np.float32)
         # Cosine over unit vectors searches the raw ones: a second matrix is made by the first that is not.
@@ -68,7 +71,7 @@ class Block:
     def _rows(self) -> Rows:
         raw = self._raw[: self.count]
         vectors = raw if self._normal is None else self._normal[: self.count]
-        return Rows(self._docnos[: self.count], raw, vectors, flat_over(vectors, self._metric))
+        return Rows(self._docnos[: self.count], raw, vectors, flat_over(vectors, self._metric), self._words)
 
     def _grow(self, needed: int) -> None:
         size = max(_FIRST_ROWS, needed, 2 * len(self._docnos))

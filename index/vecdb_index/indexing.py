@@ -14,7 +14,7 @@ import numpy as np
 
 from vecdb_index.calibrate import Efforts, calibrate
 from vecdb_index.codes import Codec, flat_codec
-from vecdb_index.knn import F32, I64, Bits, Index, faiss, flat_over, keep
+from vecdb_index.knn import F32, I64, Bits, Index, faiss, flat_over, keep, kept
 from vecdb_index.lists import Clusters, list_codec
 from vecdb_index.near import Near, coded_graph, over_lists
 from vecdb_index.schema import Schema
@@ -84,12 +84,12 @@ def vectors_of(graph: Index) -> F32:
 @contextmanager
 def _lent(graph: Index) -> Iterator[None]:
     """A graph that has its own vectors again afterwards, whatever it was made to search meanwhile."""
-    storage, owned, dim = graph.storage, graph.own_fields, graph.d
+    storage, owned, dim, held = graph.storage, graph.own_fields, graph.d, kept(graph)
     try:
         yield
     finally:
         graph.storage, graph.own_fields, graph.d = storage, owned, dim
-        keep(graph)
+        keep(graph, *held)
 
 
 def _reaches(efforts: Efforts, schema: Schema) -> bool:

@@ -63,6 +63,12 @@ def keep(holder: Any, *held: Any) -> None:
     object.__setattr__(holder, "_vecdb_keeps", held)
 
 
+def kept(holder: Any) -> tuple[Any, ...]:
+    """What ``keep`` was given last."""
+    held: tuple[Any, ...] = getattr(holder, "_vecdb_keeps", ())
+    return held
+
+
 def as_bytes(array: npt.NDArray[Any]) -> memoryview:
     """The bytes of a C-contiguous array, not copied."""
     return memoryview(array).cast("B")  # type: ignore[arg-type]  # numpy before 2.3 has no typed buffer

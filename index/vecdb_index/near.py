@@ -154,7 +154,7 @@ def over_lists(codec: Codec, sizes: I64, codes: npt.NDArray[Any], flat: Index, *
     matrix = codes.view(np.uint8)
     _check(matrix, len(matrix) == int(sizes.sum()) == flat.ntotal, codec)
     filled = _fill(codec.inner, sizes, matrix)
-    keep(codec.inner, codec, filled, matrix)
+    keep(codec.inner, filled, matrix)
     if not coded:
         return Near("ivf", codec.inner, codec.inner, flat.ntotal, len(sizes))
     codec.whole.ntotal = flat.ntotal
@@ -171,7 +171,7 @@ def _reranked(
     kind: Literal["hnsw", "ivf"], codec: Codec, finder: Index, flat: Index, held: Index, *, lists: int = 0
 ) -> Near:
     refined = faiss.IndexRefine(finder, flat)
-    keep(refined, finder, flat, held)
+    keep(refined, codec, finder, flat, held)
     return Near(kind, finder, refined, flat.ntotal, lists, codec.rotation is not None)
 
 

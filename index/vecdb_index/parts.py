@@ -8,9 +8,9 @@ docnos are never used twice, and a part's tombstones are a bitmap of the rows th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from pyroaring import BitMap
 
 from vecdb_index.calibrate import Efforts
 from vecdb_index.filters.columns import bitmap_of, docnos_of
+from vecdb_index.fulltext.words import Words
 from vecdb_index.knn import F32, I64, Bits, Index, faiss, keep
 from vecdb_index.near import Effort, Near
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from vecdb_index.sealed import Manifest
 
 Flags: TypeAlias = npt.NDArray[np.bool_]
+T = TypeVar("T")
 
 _KEPT_PARAMS: Final = 64
 
@@ -38,6 +40,7 @@ class Rows:
         raw: (n, dim) float32 as written.
         vectors: (n, dim) float32 as searched: normalized for cosine, else ``raw`` itself.
         flat: an IndexFlat over ``vectors``.
+        words: of their documents' texts.
         near: what finds the nearest without a look at each, or None: the part is searched exactly.
         efforts: how hard that must look for a recall.
         manifest: of the sealed segment; None for a growing block.
@@ -47,6 +50,7 @@ class Rows:
     raw: F32
     vectors: F32
     flat: Index
+    words: Words
     near: Near | None = None
     efforts: Efforts | None = None
     manifest: Manifest | None = None
@@ -98,7 +102,7 @@ class Part:
     rows: Rows
     alive: Bits | None = None  # bit i of byte i // 8, little-endian: row i is alive; None: all are
     dead: int = 0
-    _params: dict[Any, Any] = field(default_factory=dict)  # FAISS's parameter objects, made once
+    _params: dict[Any, Any] = field(default_factory=dict)  # FAISS's parameter objects and the like, made once
 
     @property
     def living(self) -> int:
@@ -137,6 +141,22 @@ class Part:
     def living_docnos(self) -> I64:
         """Their docnos, in the order of the rows."""
         return self.rows.docnos if self.alive is None else self.rows.docnos[self.living_rows()]
+
+    def living_flags(self) -> Flags | None:
+        """Which rows are not deleted, (n,) bool; None where all are. Made once, not to be changed."""
+        if self.alive is None:
+            return None
+        bits = self.alive
+        return self.remembered(
+            "living", lambda: np.unpackbits(bits, count=len(self.rows), bitorder="little").view(bool)
+        )
+
+    def remembered(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What ``make`` made under this key: it is made once for these rows and tombstones."""
+        made: T | None = self._params.get(key)
+        if made is None:
+            made = self._params[key] = make()
+        return made
 
     def dead_docnos(self) -> I64:
         """The docnos of the rows that are deleted, in the order of the rows."""

@@ -9,7 +9,7 @@ selectivity falls, what a width costs is put in rows (``Near.cost``), and the ch
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from vecdb_index.near import CALIBRATED_K, Effort, Near
@@ -22,6 +22,7 @@ _WIDENING: Final = 0.7  # of a graph, the power of the selectivity by which its 
 # also suffice: as many lists more as have twice the rows.
 _WIDENING_OF_LISTS: Final = 0.4
 _ROOM: Final = 2
+_LEAST: Final = 1e-6  # the least selectivity to reckon with
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,28 +46,28 @@ def effort_for(part: Part, wish: Wish, k: int, matching: int | None) -> Effort |
     effort = rows.efforts.effort(wish.recall) or near.hardest
     # Tombstones select too: half of the rows dead is a filter of 50 %.
     left = part.living if matching is None else matching
-    base, share = effort.width if wish.ef is None else wish.ef, max(left / len(rows), 1e-6)
+    base, share = effort.width if wish.ef is None else wish.ef, left / len(rows)
     if near.kind == "hnsw":
         width = _graph_width(base, k, share, asked=wish.ef is not None)
     else:
         width = _lists_width(near, base, k if wish.ef is None else CALIBRATED_K, share)
     width = min(width, near.limit)
     # An exact pass also beats an index on few rows, and when k is a good part of what there is.
-    if left <= near.cost(width, left) and (matching is not None or k > CALIBRATED_K):
+    if (matching is not None or k > CALIBRATED_K) and left <= near.cost(width, left):
         return None
-    return effort if width == effort.width else replace(effort, width=width)
+    return effort if width == effort.width else Effort(width, effort.depth)
 
 
 def _graph_width(width: int, k: int, selectivity: float, *, asked: bool) -> int:
     """The efSearch for k hits among a share of the rows, given one asked for, or calibrated for fewer."""
     # The candidates beyond the k-th, not the width alone, are what finds the k-th.
     base = max(k, width if asked else width + 2 * max(0, k - CALIBRATED_K))
-    return base if selectivity >= 1.0 else math.ceil(base / math.pow(selectivity, _WIDENING))
+    return base if selectivity >= 1.0 else math.ceil(base / math.pow(max(selectivity, _LEAST), _WIDENING))
 
 
 def _lists_width(near: Near, width: int, k: int, selectivity: float) -> int:
     """How many lists to search for k hits among a share of the rows."""
-    among = k / selectivity
+    among = k / max(selectivity, _LEAST)
     if among <= CALIBRATED_K:
         return width
     grown = width * math.pow(among / CALIBRATED_K, _WIDENING_OF_LISTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypeAlias, get_args
 
@@ -9,6 +10,7 @@ import msgpack
 
 from vecdb_index.files import FileSystem, LocalFileSystem
 from vecdb_index.filters import FieldSpec
+from vecdb_index.fulltext.analysis import ENGLISH
 from vecdb_index.quarantine import Quarantine
 from vecdb_index.row_cache import RowCache
 
@@ -19,6 +21,8 @@ Storage: TypeAlias = Literal["f32", "f16", "sq8", "rabitq"]
 MAX_DIM: Final = 65_536
 MAX_FIELDS: Final = 256
 
+_LANGUAGE: Final = re.compile("[a-z]{2}")
+
 
 @dataclass(frozen=True, slots=True)
 class Schema:
@@ -27,7 +31,8 @@ class Schema:
     ``dim`` is 1 to 65,536. Scores are higher for better with ``cosine`` and ``dot``; with ``l2`` they are the
     squared distance, lower for better. ``target_recall`` (at k=10) is from 0.5 to 1; 1 means exact search.
     ``storage`` is how the index of a segment holds vectors to find candidates by; ``flat`` compares the full
-    ones, so it takes "f32" alone.
+    ones, so it takes "f32" alone. ``language`` is that of the texts, by its two letters of ISO 639-1: their
+    words are stemmed by it.
     """
 
     dim: int
@@ -36,6 +41,7 @@ class Schema:
     target_recall: float = 0.95
     fields: tuple[FieldSpec, ...] = ()
     storage: Storage = "f32"
+    language: str = ENGLISH
 
     def __post_init__(self) -> None:
         if isinstance(self.dim, bool) or not isinstance(self.dim, int) or not 1 <= self.dim <= MAX_DIM:
@@ -55,6 +61,8 @@ class Schema:
             raise ValueError("fields must have different names")
         if len(names) > MAX_FIELDS:
             raise ValueError(f"fields must be at most {MAX_FIELDS}, not {len(names)}")
+        if not _LANGUAGE.fullmatch(self.language):
+            raise ValueError(f"language must be two letters of ISO 639-1, not {self.language!r}")
 
     @property
     def higher_is_better(self) -> bool:
@@ -76,13 +84,14 @@ class Schema:
                 "target_recall": self.target_recall,
                 "fields": pack_fields(self.fields),
                 "storage": self.storage,
+                "language": self.language,
             }
         )
         return packed
 
     @classmethod
     def unpack(cls, data: bytes) -> Schema:
-        """The inverse of ``pack``; ValueError when malformed."""
+        """The inverse of ``pack``; ValueError when malformed. Older shards name no language: English."""
         stored: dict[str, Any] = msgpack.unpackb(data)
         return cls(**{**stored, "fields": unpack_fields(stored["fields"])})
 

@@ -9,10 +9,13 @@ A segment with id N has the files
     N.lists    of lists: int64, how many rows each has; rows are in the order of their lists
     N.codec    of lists, or where there are codes: what codes vectors, as FAISS writes it, without rows
     N.codes    where there are codes: bytes (rows, size)
+    N.words    the inverted index of its documents' texts, see ``fulltext.postings``
 
 named by sixteen hexadecimal digits. They are synced before the transaction that writes the manifest into
-the ``segments`` table, which holds their sizes and checksums. All but vectors and codes are verified when the
-segment is opened, those by the scrub: of a million they are too many bytes to read first.
+the ``segments`` table, which holds their sizes and checksums. All but vectors, codes and postings are
+verified when the segment is opened, those by the scrub: of a million they are too many bytes to read first.
+A segment of an older version has no words, nor one whose words are cut or stemmed otherwise now; the builder
+makes a segment with words of it.
 """
 
 from __future__ import annotations
@@ -30,16 +33,20 @@ from vecdb_index.calibrate import Efforts
 from vecdb_index.codes import Codec
 from vecdb_index.errors import ShardDamaged
 from vecdb_index.files import Chunk, FileSystem, checksum
+from vecdb_index.fulltext.analysis import Analyzer
+from vecdb_index.fulltext.postings import Postings
+from vecdb_index.fulltext.words import Gathered, Kept, Words
 from vecdb_index.knn import F32, I64, Bits, Index, as_bytes, faiss, flat_over
 from vecdb_index.near import Near, coded_graph, over_lists, plain_graph
 from vecdb_index.parts import Rows, sorting
 from vecdb_index.schema import Metric
 
-NAME: Final = re.compile(r"[0-9a-f]{16}\.(docnos|raw|unit|graph|lists|codec|codes)")
+NAME: Final = re.compile(r"[0-9a-f]{16}\.(docnos|raw|unit|graph|lists|codec|codes|words)")
 # Files without which a segment is what it is, and searched exactly.
 _INDEX: Final = frozenset({"graph", "lists", "codec", "codes"})
 
 DIRECTORY: Final = "segments"
+WORDS: Final = "words"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +162,7 @@ class Contents:
     docnos: I64
     raw: Iterable[F32]
     unit: Iterable[F32] | None  # None: the raw ones are searched
+    words: Iterable[Chunk]
     index: Callable[[F32], Made] | None = None
     pending: bool = False
 
@@ -168,6 +176,7 @@ def write(root: Path, files: FileSystem, id_: int, dim: int, contents: Contents)
     }
     if contents.unit is not None:
         columns["unit"] = _rows_bytes(contents.unit)
+    columns[WORDS] = contents.words
     searched = "raw" if contents.unit is None else "unit"
     entries: list[FileEntry] = []
 
@@ -199,7 +208,32 @@ def _rows_bytes(chunks: Iterable[F32]) -> Iterator[Chunk]:
             yield as_bytes(np.ascontiguousarray(rows, dtype="<f4"))
 
 
-def open_rows(root: Path, manifest: Manifest, metric: Metric) -> Rows:
+def write_words(
+    root: Path, files: FileSystem, manifest: Manifest, id_: int, words: Iterable[Chunk]
+) -> Manifest:
+    """A segment with the files of another one, and words. OSError leaves none of its files behind."""
+    made = replace(manifest, id=id_)
+    kept = tuple(entry for entry in manifest.files if entry.suffix != WORDS)
+    try:
+        for entry in kept:
+            _link(files, manifest.path(root, entry.suffix), made.path(root, entry.suffix))
+        entry = FileEntry(WORDS, *files.write(made.path(root, WORDS), words))
+        files.sync_directory(root / DIRECTORY)
+    except BaseException:
+        for suffix in (WORDS, *(entry.suffix for entry in kept)):
+            made.path(root, suffix).unlink(missing_ok=True)
+        raise
+    return replace(made, files=(*kept, entry))
+
+
+def _link(files: FileSystem, path: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(path)
+    except OSError:  # a file system without links
+        files.write(target, [as_bytes(np.memmap(path, dtype=np.uint8, mode="r"))])
+
+
+def open_rows(root: Path, manifest: Manifest, metric: Metric, analyzer: Analyzer) -> Rows:
     """Map a segment's files. Raises ShardDamaged, naming the file, when one is not what the manifest says."""
     suffixes = {entry.suffix: entry for entry in manifest.files}
     for entry in manifest.files:
@@ -215,8 +249,20 @@ def open_rows(root: Path, manifest: Manifest, metric: Metric) -> Rows:
     vectors = _map(manifest.path(root, "unit"), manifest) if "unit" in suffixes else raw
     flat = flat_over(vectors, metric)
     near = _open_near(root, manifest, vectors, flat)
+    words = _open_words(root, manifest, analyzer) if WORDS in suffixes else Gathered(analyzer)
     order, ordered = sorting(docnos)
-    return Rows(docnos, raw, vectors, flat, near, manifest.efforts, manifest, order, ordered)
+    return Rows(docnos, raw, vectors, flat, words, near, manifest.efforts, manifest, order, ordered)
+
+
+def _open_words(root: Path, manifest: Manifest, analyzer: Analyzer) -> Words:
+    path = manifest.path(root, WORDS)
+    try:
+        postings = Postings(np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray))
+    except ValueError as error:
+        raise ShardDamaged(path, str(error)) from None
+    if len(postings) != manifest.rows:
+        raise ShardDamaged(path, f"words of {len(postings)} rows, not {manifest.rows}")
+    return Kept(postings) if postings.analyzer == analyzer.identity else Gathered(analyzer)
 
 
 def _verified(root: Path, manifest: Manifest, entry: FileEntry) -> bytes:

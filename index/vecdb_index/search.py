@@ -31,6 +31,19 @@ Ids = Callable[[list[int]], dict[int, str]]
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """Where a search stops: scores on the worse side of ``threshold``, the time.monotonic() ``deadline``."""
+
+    threshold: float | None
+    deadline: float | None
+
+    def check(self) -> None:
+        """DeadlineExceeded once it has passed."""
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            raise DeadlineExceeded("the search ran past its deadline")
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """What to search for. ``vectors`` (nq, dim) float32, C-contiguous, normalized for cosine."""
 
@@ -115,8 +128,8 @@ def run(view: View, query: Query, ids: Ids) -> SearchResult:
         tied = _tied_beyond(keys, docnos, query.k)
         if len(tied):
             keys, docnos = _widen(targets, query, keys, docnos, tied, total)
-        _break_ties(keys, docnos, ids)
-    return _cut(keys, docnos, query)
+        break_ties(keys, docnos, ids)
+    return cut(keys, docnos, query.k, query.threshold, query.descending)
 
 
 def plan(view: View, query: Query) -> list[Target]:
@@ -179,7 +192,7 @@ def _padded(array: npt.NDArray[Any], width: int, value: float) -> npt.NDArray[An
     return padded
 
 
-def _break_ties(keys: F32, docnos: I64, ids: Ids) -> None:
+def break_ties(keys: F32, docnos: I64, ids: Ids) -> None:
     """Sort runs of equal keys by id, in place."""
     equal = keys[:, 1:] == keys[:, :-1]
     for row in np.flatnonzero(equal.any(axis=1)).tolist():
@@ -192,18 +205,19 @@ def _break_ties(keys: F32, docnos: I64, ids: Ids) -> None:
             docnos[row, start:stop] = run_of
 
 
-def _cut(keys: F32, docnos: I64, query: Query) -> SearchResult:
-    keys, docnos = keys[:, : query.k], docnos[:, : query.k]
-    if query.threshold is None and docnos.min() >= 0:
+def cut(keys: F32, docnos: I64, k: int, threshold: float | None, descending: bool) -> SearchResult:
+    """The first k of each query's keys and docnos, as far as they are good enough, as a result."""
+    keys, docnos = keys[:, :k], docnos[:, :k]
+    if threshold is None and docnos.min() >= 0:
         counts = np.full(len(keys), keys.shape[1], dtype=np.int32)
         keys, docnos = keys.ravel(), docnos.ravel()
     else:
         good = docnos >= 0
-        if query.threshold is not None:
-            good &= keys <= (-query.threshold if query.descending else query.threshold)
+        if threshold is not None:
+            good &= keys <= (-threshold if descending else threshold)
         counts = good.sum(axis=1, dtype=np.int32)
         keys, docnos = keys[good], docnos[good]
-    return SearchResult(counts, docnos, -keys if query.descending else keys)
+    return SearchResult(counts, docnos, -keys if descending else keys)
 
 
 def describe(target: Target) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -19,22 +18,17 @@ from vecdb_index.core import Core
 from vecdb_index.documents import Reader
 from vecdb_index.errors import Overtaken
 from vecdb_index.filters import Filter
-from vecdb_index.knn import F32
+from vecdb_index.fulltext import WordQuery, WordStatistics, parse_words
+from vecdb_index.knn import F32, I64
 from vecdb_index.parts import View
 from vecdb_index.plan import Wish
 from vecdb_index.results import Row, SearchResult
+from vecdb_index.search import Limits
+from vecdb_index.word_search import WordIndex, WordSearch
 
 MAX_K: Final = 100_000
 # A wider search is taken for one as wide as this, and is anyway no wider than its graph.
 MAX_EF: Final = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Where a search stops: scores on the worse side of ``threshold``, the time.monotonic() ``deadline``."""
-
-    threshold: float | None
-    deadline: float | None
 
 
 class Searcher(ABC):
@@ -66,8 +60,7 @@ class Searcher(ABC):
         core = self._core
         core.check()
         vectors = self._checked_queries(queries)
-        if not 0 < k <= MAX_K:
-            raise ValueError(f"k must be from 1 to {MAX_K:,}, not {k}")
+        _check_k(k)
         if ef is not None and ef < 1:
             raise ValueError(f"ef must be at least 1, not {ef}")
         if recall is not None and not 0.0 < recall <= 1.0:
@@ -75,6 +68,39 @@ class Searcher(ABC):
         wide = None if ef is None else min(ef, MAX_EF)
         wish = Wish(core.schema.target_recall if recall is None else recall, wide, exact)
         return self._searched(vectors, k, wish, filter, Limits(threshold, deadline), explain)
+
+    def word_statistics(self, query: WordQuery, *, deadline: float | None = None) -> WordStatistics:
+        """What ``search_words`` must know of all shards that a query goes to: each is given the sum of
+        theirs.
+
+        Deleted documents do not count. DeadlineExceeded.
+        """
+        self._core.check()
+        return self._words_counted(query, deadline)
+
+    def search_words(
+        self,
+        query: WordQuery | str,
+        k: int,
+        *,
+        statistics: WordStatistics | None = None,
+        filter: Filter | None = None,  # noqa: A002
+        threshold: float | None = None,
+        deadline: float | None = None,
+        explain: bool = False,
+    ) -> SearchResult:
+        """The ``k`` documents whose texts answer best to a query in words, by BM25 (see docs/engine.md).
+
+        A query is what ``parse_words`` made of it; a string is read in the schema's language. Without
+        ``statistics`` this shard is all there is. ``threshold`` drops scores below it. ``deadline`` is a
+        time.monotonic() value; DeadlineExceeded. ValueError for a bad argument, FilterError for a bad filter.
+        """
+        self._core.check()
+        _check_k(k)
+        if isinstance(query, str):
+            query = parse_words(query, self._core.schema.language)
+        limits = Limits(threshold, deadline)
+        return self._words_searched(WordSearch(query, k, limits, statistics, filter, explain))
 
     def fetch(
         self,
@@ -127,6 +153,36 @@ class Searcher(ABC):
             )
         return result
 
+    def _words_counted(self, query: WordQuery, deadline: float | None) -> WordStatistics:
+        """What ``word_statistics`` answers. Overtaken where a text that is not indexed yet is gone."""
+        return WordIndex(self._view(), self._core.words, self._texts, deadline).statistics(query)
+
+    def _words_searched(self, wanted: WordSearch) -> SearchResult:
+        """What ``search_words`` answers, its arguments checked. Overtaken, as of a tie or a text."""
+        begun = time.perf_counter()
+        view, matching, by_index = self._view(), None, None
+        if wanted.where is not None:
+            filters.validate(wanted.where)
+            matching, view, by_index = self._matched(wanted.where)
+        filtered = time.perf_counter()
+        result = WordIndex(view, self._core.words, self._texts, wanted.limits.deadline).search(
+            wanted, matching, self._ids
+        )
+        if wanted.explain:
+            result.explain.update(
+                applied_index=view.applied,
+                documents=view.documents,
+                matches=None if matching is None else len(matching),
+                filter_by_index=by_index,
+                filter_seconds=filtered - begun,
+                search_seconds=time.perf_counter() - filtered,
+            )
+        return result
+
+    def _texts(self, docnos: I64) -> dict[int, str | None]:
+        with self._reading() as (connection, _):
+            return documents.texts_of(connection, docnos.tolist())
+
     def _whole_rows(self, docnos: list[int]) -> list[Row | None]:
         core = self._core
         rows = core.rows.get(docnos)
@@ -167,3 +223,8 @@ class Searcher(ABC):
     @abstractmethod
     def _reading(self) -> AbstractContextManager[tuple[sqlite3.Connection, View]]:
         """A connection, and a view no newer than what it sees."""
+
+
+def _check_k(k: int) -> None:
+    if not 0 < k <= MAX_K:
+        raise ValueError(f"k must be from 1 to {MAX_K:,}, not {k}")

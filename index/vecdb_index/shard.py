@@ -22,6 +22,7 @@ from vecdb_index.core import Core, create_directory
 from vecdb_index.documents import Reader
 from vecdb_index.errors import Overtaken, ShardError
 from vecdb_index.filters import Filter
+from vecdb_index.fulltext import WordQuery, WordStatistics
 from vecdb_index.hidden import NOBODY
 from vecdb_index.keeper import Keeper, scrub, verify
 from vecdb_index.knn import F32
@@ -32,10 +33,12 @@ from vecdb_index.parts import Rows, View
 from vecdb_index.plan import Wish
 from vecdb_index.results import ApplyResult, Row, SearchResult, SegmentStats, ShardStats
 from vecdb_index.schema import Schema, ShardOptions
-from vecdb_index.searcher import Limits, Searcher
+from vecdb_index.search import Limits
+from vecdb_index.searcher import Searcher
 from vecdb_index.snapshot import Snapshot
 from vecdb_index.snapshot import take as take_snapshot
 from vecdb_index.store import FILE
+from vecdb_index.word_search import WordSearch
 
 
 class WriteRefused(ShardError):
@@ -225,6 +228,20 @@ class Shard(Searcher):
         except Overtaken:
             with self.moment() as moment:
                 return moment._searched(vectors, k, wish, where, limits, explain)
+
+    def _words_counted(self, query: WordQuery, deadline: float | None) -> WordStatistics:
+        try:
+            return super()._words_counted(query, deadline)
+        except Overtaken:
+            with self.moment() as moment:
+                return moment._words_counted(query, deadline)
+
+    def _words_searched(self, wanted: WordSearch) -> SearchResult:
+        try:
+            return super()._words_searched(wanted)
+        except Overtaken:
+            with self.moment() as moment:
+                return moment._words_searched(wanted)
 
     def _view(self) -> View:
         return self._core.shown()

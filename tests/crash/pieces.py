@@ -62,7 +62,7 @@ class Pieces:
             shards=(),
             replicas=1,
             fields=tuple(fields.items()),
-            language="",
+            language="en",
             created_at_ms=0,
         )
         done = await self.host.propose(CATALOG_GROUP, encode(CreateCollection(record, shards)))

@@ -14,7 +14,7 @@ from vecdb.config import Limits
 from vecdb.query.choosing import Choice
 from vecdb.query.diversity import Diversity
 from vecdb.query.grouping import SOURCE, GroupBy
-from vecdb.query.searches import Wanted
+from vecdb.query.wanted import Wanted
 
 _MAX_SIZE: Final = 100
 _MAX_CANDIDATES: Final = 10_000

@@ -9,13 +9,14 @@ import msgpack
 from google.rpc import code_pb2
 from vecdb_index import Row
 from vecdb_proto.v1 import knowledge_pb2 as pb
-from vecdb_proto.v1 import search_pb2
+from vecdb_proto.v1.search_pb2 import HybridWeights
 
 from vecdb.api import checks, convert, filters
 from vecdb.api.dispatch import Call
 from vecdb.api.documents import cursor
 from vecdb.api.errors import as_request_error
 from vecdb.api.permits import permitted
+from vecdb.api.questions import Reader, check_mode
 from vecdb.catalog import CollectionRecord
 from vecdb.config import Limits
 from vecdb.knowledge import ChunkOptions, Citation, Format, Sandbox, SourceError, detect
@@ -23,7 +24,7 @@ from vecdb.knowledge import Limits as SourceLimits
 from vecdb.query import Database, RequestError, reads, searches
 from vecdb.query.ingest import Ingestor, Tally, Upload, delete_source
 from vecdb.query.retrieve import Retrieved, retrieved
-from vecdb.query.searches import Wanted
+from vecdb.query.wanted import Wanted
 from vecdb.query.writes import Outcome
 from vecdb.security import Role
 
@@ -226,10 +227,7 @@ class KnowledgeService:
         checks.between(budget, 32, 200_000, "token_budget")
         candidates = request.candidates or 20
         checks.between(candidates, 1, 1_000, "candidates")
-        if request.mode not in (search_pb2.SEARCH_MODE_UNSPECIFIED, search_pb2.SEARCH_MODE_VECTOR):
-            if request.mode not in search_pb2.SearchMode.values():
-                raise checks.invalid("mode", f"{request.mode} is unknown")
-            raise checks.not_served("mode", "modes other than VECTOR")
+        check_mode(request.mode, "mode")
         wanted = Wanted(
             k=candidates,
             where=filters.parse(request.filter, self._limits) if request.HasField("filter") else None,
@@ -239,8 +237,10 @@ class KnowledgeService:
             max_bytes=self._limits.max_message_bytes,
         )
         await self._fresh(record, request)
-        vectors = await self._db.embedding.queries(record, [question], "question")
-        (found,) = await searches.search(self._db, record, vectors, wanted)
+        # A question is prose: no sign in it is meant to say how to search.
+        reader = Reader(self._db, record, self._limits)
+        asked = await reader.texts([question], "question", request.mode, HybridWeights(), plain=True)
+        (found,) = await searches.search(self._db, record, asked, wanted)
         laid_out = await self._db.run(retrieved, found.hits, budget)
         return self._cited(record, laid_out)
 

@@ -7,26 +7,25 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from vecdb_index import Row
 from vecdb_proto.v1 import search_pb2 as pb
 
-from vecdb.api import checks, choices, convert, filters
+from vecdb.api import checks, choices, convert, filters, questions
 from vecdb.api.dispatch import Call
 from vecdb.api.errors import status_of
 from vecdb.api.permits import permitted
+from vecdb.api.questions import Reader
 from vecdb.catalog import CollectionRecord
 from vecdb.config import Limits
-from vecdb.query import Database, RequestError, choosing, reads, searches
+from vecdb.query import Database, choosing, reads, searches
 from vecdb.query.choosing import Choice
-from vecdb.query.searches import Found, Wanted
+from vecdb.query.questions import Nearest, Questions
+from vecdb.query.searches import Found
+from vecdb.query.wanted import Wanted
 from vecdb.security import Role
-
-F32 = npt.NDArray[np.float32]
 
 _DEFAULT_K: Final = 10
 _MAX_EF: Final = 10_000
-_MAX_EXAMPLES: Final = 64
 # Hits of one batch, those that its offset leaves out included.
 _MAX_HITS: Final = 200_000
 # Answers of one stream that are worked on at a time.
@@ -44,16 +43,16 @@ class SearchService:
         """One query."""
         record = permitted(self._db, call, Role.READ, request.collection)
         wanted = self._wanted(request.options, call)
-        self._refuse_mode(request.options)
+        questions.check_options(request.options)
         choice = choices.parse(request.options, wanted, record, self._limits)
         read = convert.freshness(request.read)
         await self._db.await_fresh(record.shards, read)
-        vectors, left_out = await self._query(record, request.query)
+        asked, left_out = await Reader(self._db, record, self._limits).one(request.query, request.options)
         if choice is None:
-            (found,) = await searches.search(self._db, record, vectors, _widened(wanted, left_out))
+            (found,) = await searches.search(self._db, record, asked, _widened(wanted, left_out))
             found.hits = _without(found, left_out, wanted)
         else:
-            (found,) = await choosing.search(self._db, record, vectors, wanted, choice, left_out)
+            (found,) = await choosing.search(self._db, record, asked, wanted, choice, left_out)
         reply = pb.SearchResponse(session=convert.session_token(self._db.positions(record.shards)))
         if convert.is_heavy(len(found.hits), wanted.parts):
             await self._db.run(_fill_hits, reply, found, wanted.parts)
@@ -66,25 +65,15 @@ class SearchService:
         """Many queries, answered in columns."""
         record = permitted(self._db, call, Role.READ, request.collection)
         wanted = self._wanted(request.options, call)
-        self._refuse_mode(request.options)
+        questions.check_options(request.options)
         choice = choices.parse(request.options, wanted, record, self._limits)
-        if bool(request.vectors) == bool(request.texts):
-            raise checks.invalid("vectors", "give vectors or texts" + (", not both" if request.texts else ""))
-        if request.vectors:
-            vectors = checks.matrix(request.vectors, None, record.dim, record.metric, "vectors")
-            self._batch_size(len(vectors), "vectors", wanted, choice)
-        else:
-            self._batch_size(len(request.texts), "texts", wanted, choice)
-            texts = [
-                checks.query_text(text, self._limits, f"texts[{at}]") for at, text in enumerate(request.texts)
-            ]
-            vectors = await self._db.embedding.queries(record, texts, "texts")
+        asked = await self._batch(record, request, wanted, choice)
         read = convert.freshness(request.read)
         await self._db.await_fresh(record.shards, read)
         if choice is None:
-            found = await searches.search(self._db, record, vectors, wanted)
+            found = await searches.search(self._db, record, asked, wanted)
         else:
-            found = await choosing.search(self._db, record, vectors, wanted, choice)
+            found = await choosing.search(self._db, record, asked, wanted, choice)
         reply = pb.SearchBatchResponse(session=convert.session_token(self._db.positions(record.shards)))
         if convert.is_heavy(sum(len(each.hits) for each in found), wanted.parts):
             await self._db.run(_fill_columns, reply, found, wanted.parts)
@@ -167,13 +156,21 @@ class SearchService:
             max_bytes=limits.max_message_bytes,
         )
 
-    @staticmethod
-    def _refuse_mode(options: pb.SearchOptions) -> None:
-        if options.mode in (pb.SEARCH_MODE_UNSPECIFIED, pb.SEARCH_MODE_VECTOR):
-            return
-        if options.mode not in pb.SearchMode.values():
-            raise checks.invalid("options.mode", f"{options.mode} is unknown")
-        raise checks.not_served("options.mode", "modes other than VECTOR")
+    async def _batch(
+        self, record: CollectionRecord, request: pb.SearchBatchRequest, wanted: Wanted, choice: Choice | None
+    ) -> Questions:
+        if bool(request.vectors) == bool(request.texts):
+            raise checks.invalid("vectors", "give vectors or texts" + (", not both" if request.texts else ""))
+        options = request.options
+        if request.texts:
+            self._batch_size(len(request.texts), "texts", wanted, choice)
+            reader = Reader(self._db, record, self._limits)
+            return await reader.texts(list(request.texts), "texts", options.mode, options.hybrid)
+        if options.mode in (pb.SEARCH_MODE_BM25, pb.SEARCH_MODE_HYBRID):
+            raise checks.invalid("vectors", "have no words to look for: give texts")
+        vectors = checks.matrix(request.vectors, None, record.dim, record.metric, "vectors")
+        self._batch_size(len(vectors), "vectors", wanted, choice)
+        return Nearest(vectors)
 
     def _batch_size(self, count: int, field: str, wanted: Wanted, choice: Choice | None) -> None:
         checks.between(count, 1, self._limits.max_batch_queries, field, "max_batch_queries")
@@ -182,52 +179,12 @@ class SearchService:
             problem = f"{count} queries for {each} hits are {count * each} hits; the limit is {_MAX_HITS}"
             raise checks.invalid("options.k", problem, "LIMIT_EXCEEDED")
 
-    async def _query(self, record: CollectionRecord, query: pb.Query) -> tuple[F32, frozenset[str]]:
-        """The query's vector, (1, dim), and ids that must not be among the hits."""
-        examples = query.HasField("examples")
-        given = bool(query.vector) + bool(query.text) + examples + query.HasField("sparse")
-        if given != 1:
-            what = "nothing" if not given else "several things"
-            raise checks.invalid("query", f"says {what} to look for: give a vector, a text or examples")
-        if query.vector:
-            vector = checks.matrix(query.vector, 1, record.dim, record.metric, "query.vector")
-            return vector, frozenset()
-        if query.text:
-            text = checks.query_text(query.text, self._limits, "query.text")
-            return await self._db.embedding.queries(record, [text], "query.text"), frozenset()
-        if examples:
-            return await self._examples(record, query.examples)
-        raise checks.not_served("query.sparse", "sparse vectors")
-
-    async def _examples(self, record: CollectionRecord, examples: pb.Examples) -> tuple[F32, frozenset[str]]:
-        """The mean of the positive examples, moved away from the mean of the negative ones."""
-        named = [*examples.positive, *examples.negative]
-        if not examples.positive or len(named) > _MAX_EXAMPLES:
-            problem = f"needs a positive example, and has at most {_MAX_EXAMPLES} of both"
-            raise checks.invalid("query.examples", problem)
-        checks.ids(named, self._limits, "query.examples")
-        rows = await reads.get(self._db, record, named, reads.Parts(payload=False, text=False, vector=True))
-        known = {row.id: row.vector for row in rows}
-        if missing := [id_ for id_ in named if id_ not in known]:
-            raise RequestError("NOT_FOUND", "BAD_ID", f"query.examples: there is no document {missing[0]!r}")
-        vector = _mean(known, examples.positive)
-        if examples.negative:
-            vector = 2 * vector - _mean(known, examples.negative)
-        data = vector.astype("<f4").tobytes()
-        checked = checks.matrix(data, 1, record.dim, record.metric, "query.examples")
-        return checked, frozenset(named)
-
-
-def _mean(known: dict[str, F32 | None], ids: Sequence[str]) -> F32:
-    vectors = np.stack([vector for id_ in ids if (vector := known[id_]) is not None])
-    return np.asarray(vectors.mean(axis=0, dtype=np.float64), dtype=np.float32)
-
 
 def _widened(wanted: Wanted, left_out: frozenset[str]) -> Wanted:
     """Enough hits that none is missing once the examples are left out."""
     if not left_out:
         return wanted
-    return searches.widened(wanted, wanted.k + wanted.offset + len(left_out))
+    return wanted.widened(wanted.k + wanted.offset + len(left_out))
 
 
 def _without(found: Found, left_out: frozenset[str], wanted: Wanted) -> list[tuple[float, Row]]:

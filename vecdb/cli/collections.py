@@ -97,6 +97,9 @@ def create(
         float | None, typer.Option(min=0.5, max=1.0, help="The recall at k=10 to aim at; 0.95 if left out.")
     ] = None,
     shards: Annotated[int, typer.Option(min=1, max=256, help="Shards.")] = 1,
+    language: Annotated[
+        str | None, typer.Option(help="What words are stemmed by, as ISO 639-1 has it; en if left out.")
+    ] = None,
     field: _Fields = None,
     if_not_exists: Annotated[
         bool, typer.Option("--if-not-exists", help="Accept one that is there with the same configuration.")
@@ -116,6 +119,7 @@ def create(
             storage=storage.value,
             target_recall=target_recall,
             shards=shards,
+            language=language,
             fields=_fields(field),
             if_not_exists=if_not_exists,
         )
@@ -193,6 +197,7 @@ def _show(info: CollectionInfo, json: bool) -> None:
             "dim": config.dim,
             "metric": config.metric,
             "index": f"{config.index} ({config.storage})" if config.storage else config.index,
+            "language": config.language,
             "target recall": config.target_recall,
             "recall": _recall(info),
             "fields": [f"{name}:{kind}" for name, kind in config.fields.items()],

@@ -51,6 +51,11 @@ class Embedder(Protocol):
         ...
 
     @property
+    def hybrid_weight(self) -> float:
+        """What its ranking weighs in a hybrid search where BM25's weighs 1, unless the request says."""
+        ...
+
+    @property
     def fingerprint(self) -> Fingerprint:
         """What tells this model from any other."""
         ...

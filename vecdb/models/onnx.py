@@ -32,6 +32,8 @@ _RUN_TOKENS = 16_384
 class OnnxEmbedder:
     """Runs a transformer on the processor. Raises ModelLoadError when made."""
 
+    hybrid_weight = 1.0
+
     def __init__(self, config: OnnxConfig) -> None:
         folder = read_folder(config)
         self.name = config.name

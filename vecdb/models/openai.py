@@ -45,6 +45,8 @@ class OpenAIEmbedder:
     is missing or the endpoint refuses the probe texts.
     """
 
+    hybrid_weight = 1.0
+
     def __init__(self, config: OpenAIConfig, environ: Mapping[str, str] | None = None) -> None:
         self.name = config.name
         self.metric = config.metric

@@ -7,17 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, NamedTuple, TypeVar
 
-import numpy as np
-import numpy.typing as npt
 from vecdb_index import DeadlineExceeded, Row, Searcher
 from vecdb_index.filters import Filter
 
 from vecdb.catalog import CollectionRecord
 from vecdb.query.budget import Budget, sliced
+from vecdb.query.questions import Questions, rows_of
 from vecdb.query.reads import Parts
-from vecdb.query.searches import Step, Wanted, ask, explained, rows_of
+from vecdb.query.searches import Step, explained
+from vecdb.query.wanted import Wanted
 
-F32 = npt.NDArray[np.float32]
 T = TypeVar("T")
 
 
@@ -37,11 +36,11 @@ class Candidate(NamedTuple, Generic[T]):
 
 @dataclass(slots=True)
 class Asked:
-    """One query, (1, dim) float32, over the shards of a collection. `left_out` are ids that are no hits."""
+    """One query over the shards of a collection. `left_out` are ids that are no hits."""
 
     shards: Sequence[Searcher]
     record: CollectionRecord
-    query: F32
+    query: Questions
     wanted: Wanted
     left_out: frozenset[str] = frozenset()
     steps: list[Step] = field(default_factory=list)
@@ -59,8 +58,8 @@ class Asked:
         sign = self.sign
         found: list[Candidate[T]] = []
         more = False
-        for place, shard in enumerate(self.shards):
-            answer = ask(shard, self.query, self.record, wanted)
+        answers = self.query.answers(self.shards, self.record, wanted)
+        for place, (shard, answer) in enumerate(zip(self.shards, answers, strict=True)):
             if explain:
                 self.steps.append(explained(self.record.shards[place], answer))
             more = more or len(answer.docnos) == width
@@ -95,7 +94,7 @@ class Asked:
     @property
     def sign(self) -> float:
         """What turns a score into a distance, and back."""
-        return 1.0 if self.record.metric == "l2" else -1.0
+        return 1.0 if self.query.is_distance(self.record) else -1.0
 
     def _rows(self, shard: Searcher, docnos: list[int], parts: Parts) -> list[Row]:
         self.check_deadline()

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import TypeAlias
 
-import numpy as np
-import numpy.typing as npt
 from vecdb_index import Searcher, Shard
 
 from vecdb.catalog import CollectionRecord
@@ -17,21 +15,22 @@ from vecdb.query.candidates import Asked
 from vecdb.query.database import Database
 from vecdb.query.diversity import Diversity, chosen
 from vecdb.query.grouping import GroupBy, Grouping, text_of
-from vecdb.query.searches import Found, Step, Wanted, undisturbed
+from vecdb.query.questions import Questions
+from vecdb.query.searches import Found, Step, undisturbed
+from vecdb.query.wanted import Wanted
 
-F32 = npt.NDArray[np.float32]
 Choice: TypeAlias = GroupBy | Diversity
 
 
 async def search(
     db: Database,
     record: CollectionRecord,
-    queries: F32,
+    queries: Questions,
     wanted: Wanted,
     choice: Choice,
     left_out: frozenset[str] = frozenset(),
 ) -> list[Found]:
-    """The hits chosen for each query, (nq, dim) float32; documents `left_out`, by id, are none.
+    """The hits chosen for each query; documents `left_out`, by id, are none.
 
     Where there are groups, `wanted.k` and `wanted.offset` count them, and the hits of each stand together.
     RequestError where the hits take too many bytes, or not enough groups can be found.
@@ -42,17 +41,17 @@ async def search(
 def _run(
     shards: Sequence[Shard],
     record: CollectionRecord,
-    queries: F32,
+    queries: Questions,
     wanted: Wanted,
     choice: Choice,
     left_out: frozenset[str],
 ) -> list[Found]:
     budget = Budget(wanted.max_bytes)
     found = []
-    for query in queries:
+    for at in range(len(queries)):
 
-        def answer(asked: Sequence[Searcher], query: F32 = query) -> Found:
-            return _answer(Asked(asked, record, query[None, :], wanted, left_out), choice)
+        def answer(asked: Sequence[Searcher], at: int = at) -> Found:
+            return _answer(Asked(asked, record, queries.one(at), wanted, left_out), choice)
 
         each = undisturbed(shards, answer)
         budget.take(row for _, row in each.hits)

@@ -60,6 +60,11 @@ class Embedding:
         model = await self._pinned(record, field)
         return await _guarded(model.embed_queries(texts), field)
 
+    async def hybrid_weight(self, record: CollectionRecord) -> float:
+        """What the vectors' ranking weighs beside that of BM25, where nobody says; as much without a
+        model."""
+        return (await self.model(record.model)).embedder.hybrid_weight if record.model else 1.0
+
     async def plain(self, name: str, texts: Sequence[str], queries: bool) -> F32:
         """Vectors by a model, whatever collections there are."""
         model = await self.model(name)

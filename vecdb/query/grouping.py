@@ -4,7 +4,8 @@ A search ranks documents, not groups, so how many of them hold enough groups is 
 repeated, wider each time. Where a field index can tell, the groups that were found already are left out of
 the next round by a filter, and so are those that are full once only the others are wanted. Then each round
 brings documents that count, however large the groups before them are. (Qdrant's group search does likewise,
-with a fixed number of rounds; here they go on until the answer is the one that exact search gives.)
+with a fixed number of rounds; here they go on until the answer is the one that exact search gives.) Fused
+ranks are others under a filter: where those are the scores, rounds only widen.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ class Grouping:
         self._width = self._first_width()
         # Whether rounds leave out groups by a filter. The first one has nothing to leave out.
         self._filtered = False
-        self._indexed = dict(asked.record.fields).get(by.field) in _INDEXED
+        self._indexed = asked.query.narrows and dict(asked.record.fields).get(by.field) in _INDEXED
         self._parts = Parts(payload=not by.field.startswith("@"), text=False)
         self.rounds = 0
         self.looked_at = 0
@@ -162,7 +163,8 @@ class Grouping:
     def _widen(self, progress: bool) -> None:
         """RequestError where the next round would bring what the last one did."""
         width = min(self._width * _WIDENING, _WIDEST)
-        filtered = self._filtered or (width > _UNFILTERED and self._by.field != SOURCE)
+        may_filter = self._asked.query.narrows and self._by.field != SOURCE
+        filtered = self._filtered or (width > _UNFILTERED and may_filter)
         if (width, filtered) == (self._width, self._filtered) and not (filtered and progress):
             message = (
                 f"options.group_by: the nearest {_WIDEST} documents do not make {self._limit} groups of "

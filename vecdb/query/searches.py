@@ -1,4 +1,4 @@
-"""Nearest documents: one search a shard, merged exactly."""
+"""The best documents: one search a shard, merged exactly."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 from vecdb_index import Overtaken, Row, Searcher, SearchResult, Shard
-from vecdb_index.filters import Filter
 
 from vecdb.catalog import CollectionRecord
-from vecdb.query.budget import UNBOUNDED, Budget, sliced
+from vecdb.query.budget import Budget, sliced
 from vecdb.query.database import Database
-from vecdb.query.reads import EVERYTHING, Parts
+from vecdb.query.questions import Nearest, Questions, rows_of
+from vecdb.query.reads import Parts
+from vecdb.query.wanted import Wanted
 
 T = TypeVar("T")
 
-F32 = npt.NDArray[np.float32]
 Step: TypeAlias = tuple[str, int, dict[str, str]]
 """A step of an explanation: its name, microseconds, and what there is to tell of it."""
 
@@ -29,26 +28,6 @@ _INLINE_FLOATS: Final = 1_500_000
 _INLINE_K: Final = 200
 _INLINE_EF: Final = 512
 _INLINE_RECALL: Final = 0.995
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a search looks for beside its vectors.
-
-    `deadline` is a time.monotonic() value, `max_bytes` what the hits of all queries may take together.
-    """
-
-    k: int
-    offset: int = 0
-    where: Filter | None = None
-    recall: float | None = None
-    ef: int | None = None
-    exact: bool = False
-    threshold: float | None = None
-    parts: Parts = EVERYTHING
-    explain: bool = False
-    deadline: float | None = None
-    max_bytes: int = UNBOUNDED
 
 
 @dataclass(slots=True)
@@ -63,10 +42,10 @@ class Found:
     groups: Sequence[str] = ()
 
 
-async def search(db: Database, record: CollectionRecord, queries: F32, wanted: Wanted) -> list[Found]:
-    """The hits of each query, (nq, dim) float32. RequestError where they take too many bytes."""
+async def search(db: Database, record: CollectionRecord, queries: Questions, wanted: Wanted) -> list[Found]:
+    """The hits of each query. RequestError where they take too many bytes."""
     shards = db.opened(record)
-    if len(queries) == 1 and _is_cheap(shards, wanted, record):
+    if isinstance(queries, Nearest) and len(queries) == 1 and _is_cheap(shards, wanted, record):
         try:
             return _run(shards, record, queries, wanted)
         except Overtaken:
@@ -89,17 +68,8 @@ def in_a_moment(shards: Sequence[Shard], work: Callable[[Sequence[Searcher]], T]
         return work([held.enter_context(shard.moment()) for shard in shards])
 
 
-def rows_of(shard: Searcher, docnos: Sequence[int], parts: Parts) -> list[Row]:
-    """The documents that a search of this shard found. Overtaken where one is no longer there."""
-    rows = shard.fetch(docnos, payload=parts.payload, text=parts.text, vector=parts.vector)
-    found = [row for row in rows if row is not None]
-    if len(found) < len(rows):
-        raise Overtaken("a document that was found was written again before it was read")
-    return found
-
-
 def _is_cheap(shards: Sequence[Shard], wanted: Wanted, record: CollectionRecord) -> bool:
-    """Whether a search takes so little that the loop can spare it."""
+    """Whether a search for one vector takes so little that the loop can spare it."""
     if wanted.exact or wanted.where is not None or wanted.explain or wanted.parts.vector:
         return False
     if wanted.k + wanted.offset > _INLINE_K or (wanted.ef or 0) > _INLINE_EF or len(shards) > 4:
@@ -110,33 +80,20 @@ def _is_cheap(shards: Sequence[Shard], wanted: Wanted, record: CollectionRecord)
     return rows * record.dim <= _INLINE_FLOATS
 
 
-def _run(shards: Sequence[Searcher], record: CollectionRecord, queries: F32, wanted: Wanted) -> list[Found]:
-    answers = [ask(shard, queries, record, wanted) for shard in shards]
+def _run(
+    shards: Sequence[Searcher], record: CollectionRecord, queries: Questions, wanted: Wanted
+) -> list[Found]:
+    answers = queries.answers(shards, record, wanted)
     if len(answers) == 1:
         answer = _past(answers[0], wanted.offset) if wanted.offset else answers[0]
         found = _fetched(shards[0], answer, wanted.parts, Budget(wanted.max_bytes))
     else:
-        found = _merged(shards, answers, record, wanted)
+        found = _merged(shards, answers, queries.is_distance(record), wanted)
     if wanted.explain:
         steps = [explained(shard, answer) for shard, answer in zip(record.shards, answers, strict=True)]
         for each in found:
             each.explain = steps
     return found
-
-
-def ask(shard: Searcher, queries: F32, record: CollectionRecord, wanted: Wanted) -> SearchResult:
-    """One shard's part of a search, its offset not yet left out."""
-    return shard.search(
-        queries,
-        wanted.k + wanted.offset,
-        filter=wanted.where,
-        ef=wanted.ef,
-        exact=wanted.exact,
-        recall=wanted.recall if wanted.recall is not None else record.target_recall,
-        threshold=wanted.threshold,
-        deadline=wanted.deadline,
-        explain=wanted.explain,
-    )
 
 
 def _past(answer: SearchResult, offset: int) -> SearchResult:
@@ -172,7 +129,7 @@ def _fetched(shard: Searcher, answer: SearchResult, parts: Parts, budget: Budget
 
 
 def _merged(
-    shards: Sequence[Searcher], answers: Sequence[SearchResult], record: CollectionRecord, wanted: Wanted
+    shards: Sequence[Searcher], answers: Sequence[SearchResult], is_distance: bool, wanted: Wanted
 ) -> list[Found]:
     """Merge by score, then id. Rows are fetched once for all queries of a shard."""
     # Each shard reads as many hits as the answer has; those that are not in it are not its bytes.
@@ -181,7 +138,7 @@ def _merged(
         _fetched(shard, answer, wanted.parts, reading) for shard, answer in zip(shards, answers, strict=True)
     ]
     answered = Budget(wanted.max_bytes)
-    sign = -1.0 if record.metric != "l2" else 1.0
+    sign = 1.0 if is_distance else -1.0
     merged = []
     for parts in zip(*lists, strict=True):
         hits = [hit for part in parts for hit in part.hits]
@@ -197,8 +154,3 @@ def explained(shard: int, answer: SearchResult) -> Step:
     told: dict[str, Any] = dict(answer.explain)
     seconds = float(told.get("search_seconds") or 0) + float(told.get("filter_seconds") or 0)
     return f"shard {shard}", int(seconds * 1e6), {name: str(value) for name, value in told.items()}
-
-
-def widened(wanted: Wanted, k: int) -> Wanted:
-    """The same search for more hits, from the first one on."""
-    return replace(wanted, k=k, offset=0)

@@ -261,4 +261,5 @@ def schema_of(record: CollectionRecord) -> Schema:
         index=record.index,  # type: ignore[arg-type]
         target_recall=record.target_recall,
         storage=record.storage,  # type: ignore[arg-type]
+        language=record.language,
     )

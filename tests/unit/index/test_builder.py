@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -10,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from shards import ids_of
-from vecdb_index import Schema, Shard, ShardDamaged, ShardOptions, core
+from shards import by_hand, ids_of
+from vecdb_index import Schema, Shard, ShardDamaged, ShardOptions, StorageFailed, core
 from vecdb_index.build import Build
 from vecdb_index.builder import Builder, choose
 from vecdb_index.calibrate import SAMPLE
+from vecdb_index.fulltext.analysis import analyzer
 from vecdb_index.growing import Block
 from vecdb_index.parts import Part, Rows
 from vecdb_index.sealed import FileEntry, Manifest
@@ -23,11 +25,13 @@ OPTIONS = ShardOptions(max_segments=3)
 
 
 def part(id_: int, living: int, dead: int = 0, *, pending: bool = False) -> Part:
-    block = Block(1, "l2")
+    block = Block(1, "l2", analyzer("en"))
     block.append(np.arange(living + dead), np.ones((living + dead, 1), np.float32))
     made = block.publish(np.arange(dead))
     manifest = Manifest(id_, living + dead, 1, pending, (FileEntry("raw", 0, 0),))
-    rows = Rows(made.rows.docnos, made.rows.raw, made.rows.vectors, made.rows.flat, manifest=manifest)
+    rows = Rows(
+        made.rows.docnos, made.rows.raw, made.rows.vectors, made.rows.flat, made.rows.words, manifest=manifest
+    )
     return Part(rows, made.alive, made.dead)
 
 
@@ -221,3 +225,37 @@ def test_what_the_builder_leaves_is_made_durable_without_a_write(tmp_path: Path)
         }
         assert named
         assert eventually(lambda: set((shard.path / "segments").iterdir()) == named)
+
+
+@pytest.mark.parametrize("refuses", ["_record", "open_rows"])
+def test_what_could_not_be_named_is_removed(
+    tmp_path: Path, refuses: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A segment whose transaction is refused, or that cannot be mapped, leaves no file however often it is
+    tried; once it is taken, all is as if nothing had been."""
+    shard = by_hand(tmp_path / "shard", seal_rows=32, rest_rows=4, flat_rows=16)
+    with shard:
+        held = shard._core
+        folder = held.root / "segments"
+
+        def refuse(*given: Any) -> Any:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        shard.upsert([f"d{at}" for at in range(100)], clustered(100, 0)[:, :4])
+        with monkeypatch.context() as patch:
+            patch.setattr(held, refuses, refuse)
+            for _ in range(3):
+                with pytest.raises((sqlite3.OperationalError, StorageFailed)):
+                    shard._builder._seal(held.blocks[0])
+                assert list(folder.iterdir()) == []
+        while shard._builder._turn() == 0.0:
+            pass
+        shard.checkpoint()
+        named = {
+            path
+            for each in held.view.sealed
+            if each.rows.manifest is not None
+            for path in each.rows.manifest.paths(held.root)
+        }
+        assert named == set(folder.iterdir())
+        assert shard.count() == 100

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,8 +28,11 @@ from vecdb_index import (
 from vecdb_index.calibrate import Efforts, Level
 from vecdb_index.codes import Codec, flat_codec
 from vecdb_index.filters import Range
+from vecdb_index.fulltext.analysis import analyzer
+from vecdb_index.fulltext.merge import indexed
 from vecdb_index.growing import Block
-from vecdb_index.near import Effort, Near, list_widths
+from vecdb_index.indexing import measure_graph, vectors_of
+from vecdb_index.near import Effort, Near, list_widths, plain_graph
 from vecdb_index.parts import Part
 from vecdb_index.plan import Wish, effort_for
 from vecdb_index.sealed import Contents, Made
@@ -105,6 +110,9 @@ def test_a_kind_through_its_life(tmp_path: Path, index: Any, storage: Any, metri
         if metric != "dot":
             assert np.mean(np.array(ids_of(shard, shard.search(rows, 1).docnos)) == itself) >= 0.95
         before = shard.search(QUERIES, 10)
+        threads = knn.faiss.omp_get_max_threads()
+        assert shard.search(QUERIES[0], 10).docnos.tolist() == before.docnos[:10].tolist()
+        assert knn.faiss.omp_get_max_threads() == threads
         snapshot = shard.snapshot(tmp_path / "copy")
         content = shard.content_hash()
     for path in ("shard", "copy"):
@@ -132,7 +140,8 @@ def test_bytes_are_told_and_fewer(tmp_path: Path) -> None:
             files = {path.suffix: path.stat().st_size for path in (shard.path / "segments").iterdir()}
             assert segment.bytes == sum(files.values())
             assert segment.vector_bytes == files[".raw"] == 4 * DIM * 1000
-            assert segment.index_bytes == segment.bytes - files[".raw"] - files[".docnos"]
+            others = files[".raw"] + files[".docnos"] + files[".words"]
+            assert segment.index_bytes == segment.bytes - others
             told[storage] = files.get(".codes", 0) / 1000
     assert told["f32"] == 0
     assert (told["f16"], told["sq8"]) == (2 * DIM, DIM)
@@ -181,7 +190,7 @@ def test_a_codec_that_does_not_fit_is_damage(tmp_path: Path) -> None:
     """What FAISS cannot read, or would read beyond its end, is named, whatever its checksum says."""
     (tmp_path / "segments").mkdir()
     codec = flat_codec("sq8", "l2", BASE)
-    efforts = Efforts((Level(0.95, 10, 1.0, 10),))
+    efforts = Efforts((Level(0.95, Effort(10, 10), 1.0),))
     graph = knn.new_graph(DIM, "l2")
     graph.add(BASE[:100])
     wrong = [
@@ -190,10 +199,11 @@ def test_a_codec_that_does_not_fit_is_damage(tmp_path: Path) -> None:
         Made(efforts, None, np.array([50, 49]), codec.pack(), codec.encode(BASE[:100])),
     ]
     for number, made in enumerate(wrong):
-        contents = Contents(np.arange(100), [BASE[:100]], None, lambda _, made=made: made)  # type: ignore[misc]
+        words = indexed([None] * 100, analyzer("en"))
+        contents = Contents(np.arange(100), [BASE[:100]], None, words, lambda _, made=made: made)  # type: ignore[misc]
         manifest = sealed.write(tmp_path, LocalFileSystem(), number, DIM, contents)
         with pytest.raises(ShardDamaged, match="does not fit") as caught:
-            sealed.open_rows(tmp_path, manifest, "l2")
+            sealed.open_rows(tmp_path, manifest, "l2", analyzer("en"))
         assert caught.value.path == manifest.path(tmp_path, "codec")
 
 
@@ -216,11 +226,11 @@ def test_widths_of_lists() -> None:
 
 def test_plans_of_lists() -> None:
     """Lists are searched wider for more hits and under filters, and not at all where few rows match."""
-    block = Block(2, "l2")
+    block = Block(2, "l2", analyzer("en"))
     block.append(np.arange(10_000), np.ones((10_000, 2), np.float32))
     plain = block.publish(np.empty(0, np.int64)).rows
     near = Near("ivf", object(), object(), len(plain), 100)  # re-ranked, for its two are not the same
-    part = Part(replace(plain, near=near, efforts=Efforts((Level(0.95, 8, 0.96, 30),))))
+    part = Part(replace(plain, near=near, efforts=Efforts((Level(0.95, Effort(8, 30), 0.96),))))
     wish = Wish(0.95)
     assert effort_for(part, wish, 10, None) == Effort(8, 30)
     more, half, tenth = (effort_for(part, wish, *how) for how in ((40, None), (10, 5000), (10, 1000)))
@@ -236,3 +246,42 @@ def test_plans_of_lists() -> None:
     assert effort_for(part, Wish(0.99), 10, None) == Effort(100, 512)
     assert effort_for(part, Wish(0.95, ef=3), 1000, None) == Effort(3, 30)
     assert effort_for(part, Wish(0.95, ef=10**9), 10, None) == Effort(100, 30)
+
+
+@pytest.mark.parametrize(
+    ("index", "storage"), [("hnsw", "sq8"), ("hnsw", "rabitq"), ("ivf", "f32"), ("ivf", "rabitq")]
+)
+def test_a_segment_that_nobody_has_is_let_go_at_once(tmp_path: Path, index: Any, storage: Any) -> None:
+    """What maps a segment's files goes with the last who holds it, so that unlinked files free their disk."""
+    gc.collect()
+    gc.disable()
+    try:
+        with Shard.create(tmp_path / "shard", Schema(DIM, "l2", index, storage=storage), OPTIONS) as shard:
+            write(shard, 0, 400)
+            assert shard.wait_indexed(60)
+            (segment,) = shard._core.view.sealed
+            manifest = segment.rows.manifest
+            assert manifest is not None
+            rows = sealed.open_rows(shard.path, manifest, "l2")
+            near = rows.near
+            assert near is not None
+            gone = [weakref.ref(held) for held in (rows.vectors.base, near.finder, near.index)]
+            del rows, near
+            assert [held() for held in gone] == [None] * 3
+    finally:
+        gc.enable()
+
+
+def test_a_graph_lent_to_codes_gets_its_vectors_back(tmp_path: Path) -> None:
+    """Vectors that only the graph kept alive are its own again after it was measured by codes."""
+    graph, flat = knn.new_graph(DIM, "l2"), knn.faiss.IndexFlat(DIM, knn.faiss_metric("l2"))
+    graph.add(BASE[:500])
+    flat.add(BASE[:500])
+    plain_graph(graph, flat)
+    held = weakref.ref(flat)
+    del flat
+    measured = measure_graph(graph, Schema(DIM, "l2", storage="sq8"), QUERIES, None)
+    assert held() is not None
+    assert np.array_equal(vectors_of(graph), BASE[:500])
+    assert measured.codec is not None
+    assert (graph.d, graph.ntotal) == (DIM, 500)

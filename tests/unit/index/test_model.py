@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import bm25
 import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -25,6 +26,11 @@ NUMBERS = st.integers(-3, 3)
 VECTORS = st.lists(NUMBERS, min_size=DIM, max_size=DIM).map(lambda row: np.array(row, dtype=np.float32))
 PAYLOADS = st.fixed_dictionaries({"n": st.integers(0, 4)}, optional={"tag": st.sampled_from(["a", "b"])})
 SOME_IDS = st.lists(st.sampled_from(IDS), min_size=1, max_size=12, unique=True)
+TEXTS = st.none() | st.lists(st.sampled_from(bm25.WORDS), max_size=8).map(" ".join)
+PARTS = st.lists(st.lists(st.sampled_from(bm25.WORDS), min_size=1, max_size=2).map(tuple), max_size=2).map(
+    tuple
+)
+QUERIES = st.builds(bm25.Asked, should=PARTS) | st.builds(bm25.Asked, PARTS, PARTS, PARTS)
 FILTERS: list[tuple[Any, Any]] = [
     (Eq("n", 2), lambda p: p.get("n") == 2),
     (Not(Eq("tag", "a")), lambda p: p.get("tag") != "a"),
@@ -69,7 +75,7 @@ class ShardAgainstModel(RuleBasedStateMachine):
     def upsert(self, ids: list[str], data: Any, author: str) -> None:
         vectors = np.array([data.draw(VECTORS) for _ in ids])
         payloads = [data.draw(PAYLOADS) for _ in ids]
-        texts = [data.draw(st.none() | st.sampled_from(["", "text", "π"])) for _ in ids]
+        texts = [data.draw(TEXTS) for _ in ids]
         result = self._apply(Upsert(ids, vectors, [pack(item) for item in payloads], texts, author))
         assert result.count == len(ids)
         for id_, vector, payload, text in zip(ids, vectors, payloads, texts, strict=True):
@@ -176,6 +182,18 @@ class ShardAgainstModel(RuleBasedStateMachine):
         assert self.shard.count(where) == len(ids)
         versions = [(id_, self.model.documents[id_].version) for id_ in sorted(ids)]
         assert self.shard.matching_ids(where, 5) == versions[:5]
+
+    @rule(asked=QUERIES, k=st.integers(1, 12), which=st.none() | st.integers(0, len(FILTERS) - 1))
+    def search_words(self, asked: bm25.Asked, k: int, which: int | None) -> None:
+        among = {id_: document.text for id_, document in self.model.documents.items()}
+        where, holds = (None, None) if which is None else FILTERS[which]
+        texts = {id_: text for id_, text in among.items() if holds is None or holds(self._payload(id_))}
+        found = self.shard.search_words(asked.text, k, filter=where)
+        got = list(zip(ids_of(self.shard, found.docnos), found.scores.tolist(), strict=True))
+        bm25.assert_best(got, bm25.scores(texts, asked, among), k)
+
+    def _payload(self, id_: str) -> dict[str, Any]:
+        return self.model.documents[id_].payload
 
     @rule(after=st.none() | st.sampled_from(IDS), limit=st.integers(1, 10))
     def scroll(self, after: str | None, limit: int) -> None:

@@ -17,6 +17,7 @@ from shards import STILL, Document, Model, ids_of
 from vecdb_index import DeadlineExceeded, FieldSpec, FieldType, Schema, Shard, ShardOptions, documents, knn
 from vecdb_index.calibrate import RECALLS, Efforts, Level, calibrate, first
 from vecdb_index.filters import And, Eq, FilterError, Not, Range
+from vecdb_index.fulltext.analysis import analyzer
 from vecdb_index.growing import Block
 from vecdb_index.knn import flat_over, new_graph, normalized
 from vecdb_index.near import EFS, Effort, Near
@@ -383,7 +384,7 @@ def test_readers_beside_writers(tmp_path: Path) -> None:
 
 def test_tombstones_of_a_growing_block() -> None:
     """Rows added after others died are alive, whatever bits the old bitmap's last byte had."""
-    block = Block(1, "l2")
+    block = Block(1, "l2", analyzer("en"))
     dead: list[int] = []
     for start in range(0, 60, 6):
         block.append(np.arange(start, start + 6), np.ones((6, 1), np.float32))
@@ -398,7 +399,7 @@ def test_tombstones_of_a_growing_block() -> None:
 def test_candidates_of_a_part() -> None:
     """Rows of a bitmap are found the same by look-up and by table, in any order of docnos."""
     random = np.random.default_rng(0)
-    block = Block(1, "l2")
+    block = Block(1, "l2", analyzer("en"))
     block.append(np.arange(0, 3000, 3), np.ones((1000, 1), np.float32))
     part = block.publish(np.array([30, 33]))
     for size in (0, 5, 900):
@@ -431,7 +432,7 @@ def test_calibration_is_honest() -> None:
     graph.add(BASE)
     held = clustered(4556)[4300:]
     table = calibrate(graph_of(graph), graph.storage, held, None)
-    widths = [level.width for level in table.levels]
+    widths = [level.effort.width for level in table.levels]
     assert [level.recall for level in table.levels] == list(RECALLS)
     assert widths == sorted(widths)
     own = np.arange(0, 4000, 16)
@@ -480,20 +481,24 @@ def test_calibration_of_almost_nothing() -> None:
 
 def test_efforts() -> None:
     """A level serves the recalls up to its own; beyond the last there is none."""
-    table = Efforts((Level(0.9, 16, 0.93), Level(0.99, 64, 0.995, 30)))
+    table = Efforts((Level(0.9, Effort(16), 0.93), Level(0.99, Effort(64, 30), 0.995)))
     assert (table.effort(0.5), table.effort(0.95), table.effort(0.999)) == (Effort(16), Effort(64, 30), None)
     assert (table.measured(0.9), table.measured(0.999)) == (0.93, None)
+    assert Efforts.unpack(tuple(table.pack())) == table
+    assert Efforts.unpack(((0.9, 16, 0.93),)) == Efforts(table.levels[:1])
 
 
 def test_plans() -> None:
     """Few matches are searched exactly, many through the graph, wider as they get fewer."""
-    block = Block(2, "l2")
+    block = Block(2, "l2", analyzer("en"))
     block.append(np.arange(50_000), np.ones((50_000, 2), np.float32))
     rows = block.publish(np.empty(0, np.int64)).rows
-    table = Efforts(tuple(Level(level, 24, level) for level in RECALLS[:-1]))
+    table = Efforts(tuple(Level(level, Effort(24), level) for level in RECALLS[:-1]))
     near = Near("hnsw", object(), object(), len(rows))
     graphed = Part(
-        type(rows)(rows.docnos, rows.raw, rows.vectors, flat_over(rows.vectors, "l2"), near, table)
+        type(rows)(
+            rows.docnos, rows.raw, rows.vectors, flat_over(rows.vectors, "l2"), rows.words, near, table
+        )
     )
 
     def graph_width(part: Part, wish: Wish, k: int, matching: int | None) -> int | None:

@@ -85,12 +85,13 @@ def test_create_for_vectors(cli: Any, server: ScriptedServer) -> None:
     server.script("Collections/Create", pb.CreateCollectionResponse(collection=INFO))
     options = ("--dim", 784, "--metric", "l2", "--index", "ivf", "--storage", "sq8")
     options += ("--target-recall", 0.99, "--shards", 2)
-    assert cli("collections", "create", "vecs", *options, "--json").code == 0
+    assert cli("collections", "create", "vecs", *options, "--language", "de", "--json").code == 0
     (request,) = server.requests["Collections/Create"]
     config = request.config
     assert (config.dim, config.metric, config.index, config.shards) == (784, 3, pb.INDEX_KIND_IVF, 2)
     assert config.storage == pb.STORAGE_SQ8
     assert config.target_recall == pytest.approx(0.99)
+    assert config.language == "de"
 
 
 def test_describe(cli: Any, server: ScriptedServer) -> None:

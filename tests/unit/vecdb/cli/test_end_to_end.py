@@ -88,6 +88,10 @@ def test_documents_in_passages_out(vecdb: Vecdb, folder: Path) -> None:
     context = json.loads(_ok(vecdb("query", "docs", "is the desert hot", "--retrieve", "--json")))
     assert "[1]" in context["text"]
     assert "desert" in context["text"]
+    worded = json.loads(_ok(vecdb("query", "docs", "umbrella AND rained", "-m", "bm25", "--json")))["hits"]
+    assert [hit["source"]["uri"] for hit in worded] == ["docs/rain.md"]
+    fused = json.loads(_ok(vecdb("query", "docs", "umbrella", "-m", "hybrid", "--json")))["hits"]
+    assert fused[0]["source"]["uri"] == "docs/rain.md"
 
     (folder / "docs" / "sun.md").unlink()
     (folder / "docs" / "rain.md").write_text("# Oslo\n\nIn Oslo it snows in winter.\n")

@@ -28,6 +28,7 @@ class Recorder:
     name, dim = "recorder", 2
     metric: Metric = "l2"
     query_prefix = passage_prefix = ""
+    hybrid_weight = 1.0
     fingerprint = Fingerprint("0" * 64, 2, bytes(12))
 
     def __init__(self) -> None:

@@ -18,7 +18,8 @@ from tests.unit.vecdb.query.requests import create, equals, found, packed, searc
 from vecdb.query import choosing
 from vecdb.query.candidates import Asked
 from vecdb.query.diversity import Diversity, diversified
-from vecdb.query.searches import Wanted
+from vecdb.query.questions import Nearest
+from vecdb.query.wanted import Wanted
 
 Name = Callable[[], str]
 COUNT = 150
@@ -257,5 +258,5 @@ async def test_a_deadline_ends_the_choosing(data: Data, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Asked, "check_deadline", late)
     with pytest.raises(DeadlineExceeded):
-        await choosing.search(db, record, data.vectors[:1], wanted, Diversity(0.5, 80))
+        await choosing.search(db, record, Nearest(data.vectors[:1]), wanted, Diversity(0.5, 80))
     assert len(picks) == 8

@@ -30,7 +30,8 @@ from tests.unit.vecdb.query.requests import (
 from vecdb.query import choosing, grouping, slots
 from vecdb.query.candidates import Candidate
 from vecdb.query.grouping import GroupBy, best_of_each, group_of, text_of
-from vecdb.query.searches import Wanted
+from vecdb.query.questions import Nearest
+from vecdb.query.wanted import Wanted
 
 Name = Callable[[], str]
 COUNT = 400
@@ -342,7 +343,7 @@ async def test_a_deadline_ends_the_rounds(data: Data) -> None:
     record = db.state.collections["l23False"]
     wanted = Wanted(k=10, deadline=time.monotonic() - 1)
     with pytest.raises(DeadlineExceeded):
-        await choosing.search(db, record, data.vectors[:1], wanted, GroupBy("of.kind"))
+        await choosing.search(db, record, Nearest(data.vectors[:1]), wanted, GroupBy("of.kind"))
 
 
 def candidates(groups: list[str | None]) -> Iterator[Candidate[Any]]:
