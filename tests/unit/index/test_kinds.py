@@ -262,7 +262,7 @@ def test_a_segment_that_nobody_has_is_let_go_at_once(tmp_path: Path, index: Any,
             (segment,) = shard._core.view.sealed
             manifest = segment.rows.manifest
             assert manifest is not None
-            rows = sealed.open_rows(shard.path, manifest, "l2")
+            rows = shard._core.open_rows(manifest)
             near = rows.near
             assert near is not None
             gone = [weakref.ref(held) for held in (rows.vectors.base, near.finder, near.index)]
